@@ -1,0 +1,64 @@
+# Two commands on a fresh machine: `make reproduce` and `make test`. Both set everything up first.
+PY ?= python3
+PROFILE ?= quick
+NAMES ?=
+BIN := .venv/bin
+DONE := .venv/.done
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test docs readme lab bench clean
+
+help:
+	@echo 'make reproduce  set up, then make every table and figure at PROFILE=$(PROFILE) (quick, small, paper);'
+	@echo '                NAMES="table1 figure2" picks some; what is already computed is not computed again'
+	@echo 'make test       set up, then run every test'
+	@echo 'make setup      only .venv, the package and a Jupyter kernel; PY=python3.12 picks the Python'
+	@echo 'make lab        JupyterLab on the notebooks'
+	@echo 'make docs       the site into _docs/ (needs Quarto)'
+	@echo 'make readme     README.md from nbs/index.ipynb'
+	@echo 'make bench      time the engine'
+	@echo 'make clean      remove what was built; .venv and runs/ stay'
+
+setup: $(DONE)
+
+$(DONE): settings.ini setup.py pyproject.toml
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo 'remember_past needs Python 3.10 or newer as $(PY): name another with make PY=python3.12 $(or $(MAKECMDGOALS),setup)' >&2; exit 2; }
+	@$(PY) -m venv .venv || \
+	  { echo '$(PY) cannot make a virtual environment: install its venv module (on Debian: apt-get install python3-venv)' >&2; exit 2; }
+	@echo 'installing the package and its requirements into .venv (minutes, once)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name python3 >/dev/null
+	@touch $@
+
+reproduce: $(DONE)
+	@$(BIN)/rp_reproduce $(NAMES) --profile $(PROFILE)
+
+# Each step stops the rest. The tree is only read: cleaning and exporting happen on a scratch copy.
+test: $(DONE)
+	@echo '== 1 of 5: notebooks are clean'
+	@$(BIN)/python tools/in_step.py clean
+	@echo '== 2 of 5: modules are what the notebooks export'
+	@$(BIN)/python tools/in_step.py export
+	@echo '== 3 of 5: README is nbs/index.ipynb'
+	@$(BIN)/python tools/readme.py --check
+	@echo '== 4 of 5: every cell of every notebook'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print --timing
+	@echo '== 5 of 5: pytest'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" MPLBACKEND=agg $(BIN)/python -m pytest tests
+
+readme: $(DONE)
+	@$(BIN)/python tools/readme.py
+
+docs: $(DONE)
+	@$(BIN)/python tools/site.py
+
+lab: $(DONE)
+	@$(BIN)/jupyter lab nbs
+
+bench: $(DONE)
+	@if [ -x $(BIN)/rp_bench ]; then $(BIN)/rp_bench; else echo 'there is no rp_bench command in this version, so nothing was timed' >&2; exit 2; fi
+
+clean:
+	rm -rf _docs _proc build dist .pytest_cache nbs/nbdev.yml
+	find nbs remember_past tests tools -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +
