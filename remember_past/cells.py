@@ -134,7 +134,7 @@ def score(
     return dict(accuracy=accs, mean=statistics.mean(accs), std=statistics.stdev(accs) if len(accs)>1 else None,
                 protocol=protocol_text(protocol, len(ds.x_train)).replace('recalled', 'real'), seconds=time.perf_counter()-began)
 
-# %% ../nbs/65_cells.ipynb #5a1ab781
+# %% ../nbs/65_cells.ipynb #cb7b0cd3
 def run_cell(
     settings:dict,     # from `cell_settings`
     root='runs',       # folder of all runs
@@ -145,11 +145,12 @@ def run_cell(
 )->dict:               # the record
     "Compute one cell, or read it if it was computed before; an interrupted cell goes on"
     o, dev = cell_settings(**settings), pick_device(device)
-    run = Run(root, 'cells', o)
-    with run.locked(wait=True):
+    run = Run(root, 'cells', o, create=False)
+    if run.done and not fresh: return run.record
+    ds, white = cell_data(o, data_root, dev)
+    memory, history, spent = first_memory(o, ds, white) if o['method']!='all' else None, [], dict(wall=0, cpu=0)
+    with Run(root, 'cells', o).locked(wait=True):
         if run.done and not fresh: return run.record
-        ds, white = cell_data(o, data_root, dev)
-        memory, history, spent = first_memory(o, ds, white) if o['method']!='all' else None, [], dict(wall=0, cpu=0)
         if o['method'] in ('full', 'bptt', 'bptt_ds'): memory, history, spent = learn(o, ds, memory, run, progress)
         cpu, result = time.process_time(), score(o, ds, memory, progress)
         record = dict(seed=o['seed'], **result, floats=memory.floats if memory else ds.x_train.numel(), r=memory.r if memory else None,

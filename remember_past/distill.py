@@ -18,9 +18,13 @@ from .memory import Memory
 from .bptt import unroll, end_loss, draw_batches
 from .training import generator, draw_seed, steps_for
 
-# %% ../nbs/50_distill.ipynb #41b2c540
+# %% ../nbs/50_distill.ipynb #90b8b2ed
 OUTER = dict(
-    inner_steps=150, inner_lr=0.01, momentum=0.9, per_class=32, window=None, # the inner loop
+    inner_steps=150, inner_lr=0.01, momentum=0.9, per_class=32, # the inner loop
+    window=None,              # differentiate the last `window` steps only; None: all, exact
+    random_end=False,         # end each unroll at a random step between `window` and `inner_steps`
+    every=1,                  # keep weights every so many steps, recompute the others
+    inits=1,                  # fresh networks an outer iteration; their meta-gradients are averaged
     classes_per_step=None,    # labels drawn each iteration; None: all
     real_per_class=64,        # real images of each drawn label in the outer loss
     augment='',               # operations applied alike to recalled and real images, e.g. 'flip_rotate'
@@ -29,7 +33,7 @@ OUTER = dict(
     clip=2.0,                 # largest norm of the meta-gradient; None: no clipping
     iterations=50_000, seed=0)
 
-# %% ../nbs/50_distill.ipynb #9243db2d
+# %% ../nbs/50_distill.ipynb #0f04f004
 class Distiller:
     "Learns a memory from real images; `step` is one outer iteration"
     def __init__(self,
@@ -43,6 +47,8 @@ class Distiller:
         unknown = [k for k in settings if k not in OUTER]
         check(not unknown, f'there is no setting {unknown[:1]}; {nearest(unknown[0], OUTER) if unknown else ""}')
         self.o = {**OUTER, **settings}
+        check(self.o['inits']>=1, f"{self.o['inits']} fresh networks an iteration learn nothing; give inits of 1 or more")
+        check(not self.o['random_end'] or self.o['window'], 'a random end needs a window: give the number of last steps to differentiate')
         check(self.o['outer'] in ('sgd', 'adam'), f'the outer optimiser {self.o["outer"]!r} is unknown; choose sgd or adam')
         check(tuple(x.shape[1:])==memory.shape, f'real images have shape {tuple(x.shape[1:])} but the memory recalls {memory.shape}; they must agree')
         self.memory, self.x, self.y, self.net, self.loss = memory, x, y, net, loss or F.cross_entropy
@@ -52,39 +58,42 @@ class Distiller:
                     torch.optim.SGD(memory.parameters(), lr=self.o['outer_lr'], momentum=self.o['outer_momentum']))
         self.iteration, self.history = 0, []
 
-# %% ../nbs/50_distill.ipynb #48efbe15
+# %% ../nbs/50_distill.ipynb #90025ff2
 @patch
 def outer_loss(self:Distiller,
     iteration:int,    # decides everything random
+    init:int=0,       # which of the iteration's fresh networks
     trace:dict=None,  # see `unroll`
 )->Tensor:            # J, differentiable in the memory
     "Lines 4 to 15 of Algorithm 1, up to the outer loss J"
-    o, gen, C, dev = self.o, generator(self.o['seed'], iteration), self.memory.d_y, self.x.device
+    o, gen, C, dev = self.o, generator(self.o['seed'], iteration, init), self.memory.d_y, self.x.device
     classes = torch.arange(C) if o['classes_per_step'] is None else torch.randperm(C, generator=gen)[:o['classes_per_step']].sort()[0]
     theta0 = self.steps.flat.flatten(fresh_params(self.net, draw_seed(gen))).to(self.x)
     X, Y = self.memory.recall(classes.to(dev))
     real = self.sampler.draw(o['real_per_class'], classes, gen)
     change = self.augment.draw(len(X), gen, shared=True, device=dev)
-    batches = draw_batches(o['inner_steps'], len(classes), self.memory.r, o['per_class'], gen).to(dev)
-    theta = unroll(self.steps, theta0, self.augment.apply(X, change), Y, batches, o['inner_lr'], o['momentum'], o['window'], trace=trace)
+    T = o['inner_steps'] if not o['random_end'] else int(torch.randint(o['window'] or 1, o['inner_steps']+1, (), generator=gen))
+    batches = draw_batches(T, len(classes), self.memory.r, o['per_class'], gen).to(dev)
+    theta = unroll(self.steps, theta0, self.augment.apply(X, change), Y, batches, o['inner_lr'], o['momentum'], o['window'], o['every'], trace=trace)
     return end_loss(self.steps, theta, self.augment.apply(self.x[real], change), self.y[real])
 
-# %% ../nbs/50_distill.ipynb #bb7335b3
+# %% ../nbs/50_distill.ipynb #25f29f1a
 class Diverged(BadInput):
     "A meta-gradient that is not finite"
 
 @patch
 def explain(self:Distiller)->str: # one sentence
     "Where the current iteration stops being finite"
-    self.opt.zero_grad(); trace = {}
-    self.outer_loss(self.iteration, trace).backward()
-    T, forward = self.o['inner_steps'], [bool(l.isfinite()) for l in trace['loss']]
+    traces = [{} for _ in range(self.o['inits'])]
+    for i,trace in enumerate(traces): self.outer_loss(self.iteration, i, trace).backward()
+    trace = next((t for t in traces if not all(l.isfinite() for l in t['loss']+t['adjoint'])), traces[0])
+    T, forward = len(trace['loss']), [bool(l.isfinite()) for l in trace['loss']]
     back = [bool(n.isfinite()) for n in trace['adjoint']]
     where = (f'the inner loss at inner step {forward.index(False)+1} of {T}' if False in forward else
              f'the gradient on its way back at inner step {T-back.index(False)} of {T}' if False in back else 'the outer loss')
     return f'outer iteration {self.iteration}: {where} is not finite; the memory is left as it was, lower inner_lr, outer_lr or inner_steps'
 
-# %% ../nbs/50_distill.ipynb #ffc9f413
+# %% ../nbs/50_distill.ipynb #4095cd54
 @patch
 def step(self:Distiller)->dict: # iteration, loss, grad_norm, seconds
     "One outer iteration; raises `Diverged` and leaves the memory alone when the meta-gradient is not finite"
@@ -92,7 +101,8 @@ def step(self:Distiller)->dict: # iteration, loss, grad_norm, seconds
     if o['decay']:
         for group in self.opt.param_groups: group['lr'] = o['outer_lr']*.5*(1+math.cos(math.pi*self.iteration/o['iterations']))
     self.opt.zero_grad()
-    J = self.outer_loss(self.iteration); J.backward()
+    J = 0.
+    for i in range(o['inits']): part = self.outer_loss(self.iteration, i)/o['inits']; part.backward(); J += part.detach()
     norm = torch.nn.utils.clip_grad_norm_(params, o['clip'] or math.inf)
     if not (J.isfinite() and norm.isfinite()): raise Diverged(self.explain())
     self.opt.step()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROTOCOL', 'protocol_text', 'accuracy', 'train_nets', 'evaluate']
 
-# %% ../nbs/60_evaluate.ipynb #929c33b2
+# %% ../nbs/60_evaluate.ipynb #efb20e9c
 import statistics, time
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from .errors import check
 from .augment import Augment
 from .nets import fresh_params
 from .memory import Memory
-from .training import generator, draw_seed, steps_for, train, epochs
+from .bptt import FuncSteps
+from .training import generator, draw_seed, steps_for, train_all, epochs
 
 # %% ../nbs/60_evaluate.ipynb #e9971cc7
 PROTOCOL = dict(
@@ -48,7 +49,7 @@ def accuracy(
     right = sum((functional_call(net, params, (xb,)).argmax(1)==yb).sum().item() for xb,yb in zip(x.split(batch), y.split(batch)))
     return 100*right/len(y)
 
-# %% ../nbs/60_evaluate.ipynb #c230e1ba
+# %% ../nbs/60_evaluate.ipynb #0a50aab1
 def train_nets(
     net:nn.Module,    # the network's form
     X:Tensor,         # images to train on (N, C, H, W)
@@ -60,14 +61,15 @@ def train_nets(
     **protocol,       # changes to `PROTOCOL`
 )->list:              # test accuracy of each network, percent
     "Train fresh networks on one set, test them on another"
-    o, steps, accs = {**PROTOCOL, **protocol}, steps_for(net), []
+    o, steps = {**PROTOCOL, **protocol}, steps_for(net)
     check(o['nets']>=1 and o['epochs']>=1, f"an evaluation of {o['nets']} networks and {o['epochs']} epochs is empty; give 1 or more of each")
-    for i in range(o['nets']):
-        gen, aug = generator(seed, 'eval', i), Augment(o['augment'])
-        w = steps.flat.flatten(fresh_params(net, draw_seed(gen))).to(X)
-        change = (lambda xb: aug(xb, gen, shared=False)) if o['augment'] else None
-        w = train(steps, w, X, Y, (b.to(X.device) for b in epochs(len(X), o['epochs'], o['batch'], gen)), o['lr'], o['momentum'], change)
-        accs.append(accuracy(net, steps.flat.unflatten(w), x, y))
+    aug, gens = Augment(o['augment']), [generator(seed, 'eval', i) for i in range(o['nets'])]
+    ws = torch.stack([steps.flat.flatten(fresh_params(net, draw_seed(g))).to(X) for g in gens])
+    changes = [(lambda xb, g=g: aug(xb, g, shared=False)) if o['augment'] else None for g in gens]
+    orders, accs = [(b.to(X.device) for b in epochs(len(X), o['epochs'], o['batch'], g)) for g in gens], []
+    for part in torch.arange(o['nets']).split(o['nets'] if isinstance(steps, FuncSteps) else 1):
+        trained = train_all(steps, ws[part], X, Y, [orders[i] for i in part], o['lr'], o['momentum'], [changes[i] for i in part])
+        accs += [accuracy(net, steps.flat.unflatten(w), x, y) for w in trained]
         if callback: callback(len(accs), accs)
     return accs
 

@@ -150,11 +150,11 @@ def _repr_mimebundle_(self:Explorer, **kw):
     data = self.box._repr_mimebundle_()
     return {**(data[0] if isinstance(data, tuple) else data), 'image/png': out.getvalue()}
 
-# %% ../nbs/91_explore.ipynb #c5a7ef7e
+# %% ../nbs/91_explore.ipynb #59587258
 def frontend()->bool:  # is somebody at the screen?
     "Was this kernel started by an open notebook, rather than by a batch run?"
     if 'IN_TEST' in os.environ: return False
-    return any(sign in os.environ for sign in ('JPY_SESSION_NAME', 'VSCODE_PID', 'VSCODE_CWD', 'COLAB_RELEASE_TAG'))
+    return any(sign in os.environ for sign in ('JPY_SESSION_NAME', 'VSCODE_PID', 'COLAB_RELEASE_TAG'))
 
 def explore(
     memory,           # Memory

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'read_yaml', 'read_params', 'spread', 'expand',
-           'cells_of', 'known_data', 'check_budget', 'cell_name', 'cell_file', 'results', 'memory_path', 'publish',
-           'published', 'paper_number', 'scaled_down', 'work', 'expected_minutes', 'clock', 'Line', 'make_cell',
-           'markdown', 'save_table', 'save_figure', 'notebook_parameters', 'notebook_values', 'stamp', 'written',
-           'execute', 'run_notebook', 'survey', 'reproduce', 'announce', 'make_missing', 'pm', 'aligned', 'report',
-           'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
+           'cells_of', 'known_data', 'check_budget', 'cell_name', 'cell_file', 'results', 'memory_path', 'copy',
+           'publish', 'published', 'paper_number', 'scaled_down', 'work', 'expected_minutes', 'clock', 'Line',
+           'make_cell', 'markdown', 'save_table', 'save_figure', 'notebook_parameters', 'notebook_values', 'stamp',
+           'written', 'execute', 'run_notebook', 'survey', 'reproduce', 'announce', 'make_missing', 'pm', 'aligned',
+           'report', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
 
-# %% ../nbs/95_reproduce.ipynb #5bfddf73
-import ast, configparser, hashlib, io, itertools, json, os, sys, time
+# %% ../nbs/95_reproduce.ipynb #a66f00c4
+import ast, configparser, hashlib, io, itertools, json, os, sys, time, warnings
 from pathlib import Path
 import numpy as np, yaml
 from fastcore.script import Param, call_parse
@@ -73,7 +73,7 @@ def read_yaml(
     check(isinstance(content, dict), f'{path} must hold "key: value" pairs')
     return content
 
-# %% ../nbs/95_reproduce.ipynb #27a41340
+# %% ../nbs/95_reproduce.ipynb #aab02f70
 def read_params(
     root,         # the repository
     profile:str,  # quick, small or paper
@@ -85,7 +85,11 @@ def read_params(
     for part in params: check(part in PARTS, f'{path} has an unknown part {part!r}; {nearest(part, PARTS)}')
     for part in ('defaults', 'where', 'notebook', 'only'): check(isinstance(params.setdefault(part, {}) , dict), f'{part} in {path} must hold "key: value" pairs')
     for cell in params.setdefault('cells', []): check(isinstance(cell, dict), f'each of the cells in {path} must hold "key: value" pairs, not {cell!r}')
-    if 'include' in params: params |= {k: v for k, v in read_params(root, profile, params['include']).items() if k in ('defaults', 'where', 'cells')}
+    for key, cases in params['where'].items(): check(isinstance(cases, dict) and all(isinstance(s, dict) for s in cases.values()), f'where in {path} must be written as {key}: {{VALUE: {{setting: value}}}}')
+    if 'include' not in params: return params
+    other = path.with_name(f'{params["include"]}.yml')
+    check('include' not in read_yaml(other), f'{path} includes {other.name}, which includes a file itself; name that file directly')
+    params |= {k: v for k, v in read_params(root, profile, params['include']).items() if k in ('defaults', 'where', 'cells')}
     return params
 
 # %% ../nbs/95_reproduce.ipynb #a307e6e8
@@ -183,7 +187,16 @@ def memory_path(
     path = path.parent/record['memory'] if path.name == 'record.json' else path.parent.parent/'memories'/f'{path.stem}.safetensors'
     return path if path.exists() else None
 
-# %% ../nbs/95_reproduce.ipynb #b4a5cb32
+# %% ../nbs/95_reproduce.ipynb #521d328e
+def copy(
+    source,  # file to read
+    target,  # file to write, whole or not at all; left alone when it is the same already
+):
+    "Copy a file"
+    data, target = Path(source).read_bytes(), Path(target)
+    if not (target.exists() and target.read_bytes() == data): write_bytes(target, data)
+
+# %% ../nbs/95_reproduce.ipynb #95a730fe
 def publish(
     record:dict,  # as `find_records` gives it
     root,         # the repository
@@ -191,9 +204,9 @@ def publish(
 ):
     "Copy a record and its memory into `figures/PROFILE/`"
     home, name, memory = Path(root)/'figures'/profile, cell_file(record['settings']), memory_path(record)
-    if profile == 'quick' or home in Path(record['path']).resolve().parents: return
-    if memory: write_bytes(home/'memories'/f'{name}.safetensors', memory.read_bytes())
-    write_bytes(home/'records'/f'{name}.json', Path(record['path']).read_bytes())
+    if profile == 'quick' or home.resolve() in Path(record['path']).resolve().parents: return
+    if memory: copy(memory, home/'memories'/f'{name}.safetensors')
+    copy(Path(record['path']), home/'records'/f'{name}.json')
 
 # %% ../nbs/95_reproduce.ipynb #31190a8b
 def published(
@@ -241,7 +254,7 @@ def expected_minutes(
     alike = [r for r in records if r.get('minutes') and all(r['settings'].get(k) == settings[k] for k in ('data', 'net', 'width', 'depth', 'method'))]
     return None if not alike else alike[0]['minutes']*work(settings)/max(1, work(alike[0]['settings']))
 
-# %% ../nbs/95_reproduce.ipynb #f1539779
+# %% ../nbs/95_reproduce.ipynb #3d201d9f
 def clock(
     seconds:float,  # a duration
 )->str:             # 0:07, 12:30, 3:02:00
@@ -258,7 +271,7 @@ class Line:
     ):
         self.cells, self.out, self.every = cells, out or sys.stdout, every
         self.live = getattr(self.out, 'isatty', lambda: False)()
-        self.shown, self.pace = 0., None  # pace is seconds per unit of `work`
+        self.shown, self.pace = -float('inf'), None  # pace is seconds per unit of `work`
 
 # %% ../nbs/95_reproduce.ipynb #881d544f
 @patch
@@ -423,14 +436,14 @@ def execute(
     write_json(seal, dict(stamp=now, files=files))
     return dict(name=name, state='made', seconds=time.monotonic()-began, files=sorted(files))
 
-# %% ../nbs/95_reproduce.ipynb #6a25f90b
+# %% ../nbs/95_reproduce.ipynb #0f0cab9f
 def run_notebook(
     source,        # notebook to read
     target,        # executed copy to write
     values:dict,   # for the parameters cell
 ):
     "Execute a notebook with papermill in the source's folder; raises what papermill raises"
-    import papermill, logging, warnings
+    import papermill, logging
     os.environ.setdefault('JUPYTER_PREFER_ENV_PATH', '1')  # else a kernel of the same name in the home folder wins
     logging.getLogger('papermill').setLevel(logging.ERROR)
     part = Path(target).with_name(f'{Path(target).stem}.part.ipynb')
@@ -458,7 +471,7 @@ def survey(
         if r['state'] == 'missing': check_budget(r['settings'])
     return list(cells.values())
 
-# %% ../nbs/95_reproduce.ipynb #8856422f
+# %% ../nbs/95_reproduce.ipynb #90b7b6b2
 def reproduce(
     names=(),            # tables and figures; none is all that the profile has
     profile='quick',     # quick, small or paper
@@ -473,9 +486,11 @@ def reproduce(
     names, runs = choose(root, profile, names), Path(runs).resolve() if runs else root/'runs'
     cells = survey(root, profile, names, runs, fresh)
     todo = [r for r in cells if r['state'] == 'missing']
+    if todo and not dry_run: write_bytes(runs/'.writable', b'').unlink()  # else refused here, before anything is said
     announce(cells, say)
     if dry_run: return cells, []
-    make_missing(todo, root, profile, runs, device, fresh, out)
+    make_missing(todo, runs, device, fresh, out)
+    for r in cells: publish(r['record'], root, profile) if r['record'] else None
     notebooks = []
     for n in names:
         notebooks.append(execute(root, profile, n, runs, fresh))
@@ -483,7 +498,7 @@ def reproduce(
     report(cells, notebooks, published(root), profile, say)
     return cells, notebooks
 
-# %% ../nbs/95_reproduce.ipynb #fe318c74
+# %% ../nbs/95_reproduce.ipynb #0975aec9
 def announce(
     cells:list,  # see `survey`
     say=print,   # writes a line
@@ -494,13 +509,12 @@ def announce(
     for r in cells:
         guess = expected_minutes(r['settings'], records) if r['state'] == 'missing' else None
         say(f'{cell_name(r["settings"])}: {r["state"]}' + (f', about {guess:.1f} minutes' if guess else ''))
-    say(f'{len(cells) - len(todo)} of {len(cells)} cells need no work' + (f', {len(todo)} will be made' if todo else ''))
+    n = {s: sum(r['state'].startswith(s) for r in cells) for s in ('there', 'missing', 'skipped')}
+    say(f'{len(cells)} cells: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped')
 
-# %% ../nbs/95_reproduce.ipynb #647a756a
+# %% ../nbs/95_reproduce.ipynb #cfca29cd
 def make_missing(
-    todo:list,         # the missing cells of `survey`; record and state are filled in
-    root,              # the repository
-    profile:str,       # quick, small or paper
+    todo:list,         # the missing cells of `survey`; record, state and seconds are filled in
     runs,              # folder of runs
     device='cpu',      # torch device
     fresh:bool=False,  # forget checkpoints and old records?
@@ -513,7 +527,6 @@ def make_missing(
         began = time.monotonic()
         r['record'], r['state'] = make_cell(r['settings'], runs, device, line, fresh)
         r['seconds'] = time.monotonic() - began
-        if r['record']: publish(r['record'], root, profile)
         line.end(f'{r["record"]["mean"]:.1f} %' if r['record'] else r['state'])
 
 # %% ../nbs/95_reproduce.ipynb #45fa0311
@@ -546,7 +559,10 @@ def report(
     say('\n' + aligned([['cell', 'ours, %', 'paper, %', 'minutes', 'state'], *map(row, cells)]))
     say('\n' + aligned([['notebook', 'seconds', 'state', f'files in figures/{profile}/'], *([n['name'], f'{n["seconds"]:.0f}', n['state'], ' '.join(n['files']) or '-'] for n in notebooks)]))
 
-# %% ../nbs/95_reproduce.ipynb #63fbbb87
+# %% ../nbs/95_reproduce.ipynb #dd9ad7bb
+def _calm(): warnings.filterwarnings('ignore', category=FutureWarning)  # of this process, so only for commands
+
+# %% ../nbs/95_reproduce.ipynb #fdce2151
 @call_parse
 @one_sentence
 def rp_reproduce(
@@ -558,6 +574,7 @@ def rp_reproduce(
     dry_run:bool=False,   # only say what would be done
 ):
     "Make tables and figures of the paper: the runs that are missing, then the notebooks"
+    _calm()
     cells, notebooks = reproduce(names or (), profile, device, runs, fresh, dry_run)
     if any(r['state'].startswith('failed') for r in cells + notebooks): raise SystemExit(1)
 
@@ -578,7 +595,7 @@ def read_settings(
     known_data(settings['data'], 'the settings')
     return settings
 
-# %% ../nbs/95_reproduce.ipynb #a0c33bfe
+# %% ../nbs/95_reproduce.ipynb #433879b7
 @call_parse
 @one_sentence
 def rp_distill(
@@ -589,16 +606,17 @@ def rp_distill(
     runs:str='runs',               # folder of runs, where an interrupted one goes on
 ):
     "Distil a data set into a memory file, and score it"
+    _calm()
     s, device = read_settings(settings or (), params), str(pick_device(device))
     check(s['method'] not in ('random', 'all'), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     check_budget(s)
     line = Line([s]); line.start(0)
     record = run_cell(s, runs, device, progress=line)
     line.end(f'{pm((record["mean"], record["std"]))} %')
-    write_bytes(out, (Run(runs, 'cells', s, create=False).folder/record['memory']).read_bytes())
+    copy(memory_path(record), out)
     print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {pm((record["mean"], record["std"]))} % with {len(record["accuracy"])} fresh networks, {record["minutes"]:.1f} minutes')
 
-# %% ../nbs/95_reproduce.ipynb #ac36782b
+# %% ../nbs/95_reproduce.ipynb #8a2a4c3e
 @call_parse
 @one_sentence
 def rp_evaluate(
@@ -614,6 +632,7 @@ def rp_evaluate(
     device:str='cpu',    # cpu, cuda or auto
 ):
     "Train fresh networks on what a memory recalls, test them on the real test set"
+    _calm()
     memory, device = Memory.load(file), pick_device(device)
     s = CELL | memory.meta.get('settings', {}) | {k: v for k, v in dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr).items() if v is not None}
     known_data(s['data'], 'the command')

@@ -53,7 +53,7 @@ def labels_of(
     if torch.is_tensor(labels): labels = labels.tolist()
     return [str(classes[l]) if classes and isinstance(l, int) else str(l) for l in labels]
 
-# %% ../nbs/90_show.ipynb #c228d40e
+# %% ../nbs/90_show.ipynb #cae4728f
 def _figure(width, height, **kw):
     "A figure of its own: pyplot forgets it, so that a cell shows it once"
     fig, ax = plt.subplots(figsize=(min(6, width), min(4, height)), dpi=80, layout='constrained', **kw)
@@ -68,7 +68,7 @@ def _draw_sheet(ax, pixels, words, per_row, title=None):
     ax.set_xlim(-.5, (w + gap)*per_row - gap - .5)
     ax.axis('off')
     for i, word in enumerate(words or []):
-        ax.text((w + gap)*(i % per_row) + w/2 - .5, (h + gap)*(i//per_row) - .5 - gap/8, word[:9], ha='center', va='bottom', fontsize=6)
+        ax.text((w + gap)*(i % per_row) + w/2 - .5, (h + gap)*(i//per_row) - .5 - gap/8, word[:11], ha='center', va='bottom', fontsize=6)
     if title: ax.set_title(title, fontsize=9, pad=14 if words else 5)
 
 # %% ../nbs/90_show.ipynb #b32e59a1

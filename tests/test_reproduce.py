@@ -1,0 +1,157 @@
+"The four commands: what is refused, what a failure and an interrupt leave behind, and the road from a name to a table"
+import json, os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import pytest, torch
+from remember_past import reproduce as R
+from remember_past.memory import Memory
+
+HERE = Path(__file__).resolve().parents[1]
+TINY = '''
+defaults: {data: digits, whiten: standardize, scale: 1, bases: 6, width: 4, depth: 2, inner_steps: 4, inner_lr: 0.1, per_class: 4, outer: adam, outer_lr: 0.02,
+           real_per_class: 8, iterations: 3, eval_nets: 2, eval_epochs: 5, eval_lr: 0.1}
+cells:
+'''
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    "What the commands need of a repository: its settings.ini, its paper notebooks, and no data but the digits"
+    home = tmp_path/'clone'
+    shutil.copytree(HERE/'nbs'/'paper', home/'nbs'/'paper', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    shutil.copy(HERE/'settings.ini', home)
+    monkeypatch.setenv('REMEMBER_PAST_DATA', str(tmp_path/'nothing'))
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.delenv('IN_TEST', raising=False)
+    monkeypatch.chdir(home)
+    return home
+
+
+def params(clone, text, name='table1', profile='quick'): (clone/'nbs/paper/params'/profile/f'{name}.yml').write_text(text)
+def files(folder): return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*'))
+def command(name, *args, **kw): return subprocess.Popen([sys.executable, str(Path(sys.executable).with_name(name)), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+
+
+def refused(clone, capsys, f, *args, says, **kw):
+    "Exit 2, one sentence, nothing printed, nothing written"
+    before = files(clone)
+    with pytest.raises(SystemExit) as e: f(*args, **kw)
+    out, err = capsys.readouterr()
+    assert e.value.code == 2 and says in err and out == ''
+    assert err.count('\n') == 1 and err.startswith(f'{f.__name__}: ') and 'Traceback' not in err
+    assert files(clone) == before
+
+
+@pytest.mark.parametrize('kw, says', [
+    (dict(names=['tabel1']), 'did you mean table1?'),
+    (dict(names=['table1'], profile='quik'), 'did you mean quick?'),
+    (dict(names=['table1'], runs='nbs/paper/table1.ipynb'), 'cannot write'),
+    pytest.param(dict(names=['table1'], device='cuda'), 'cuda', marks=pytest.mark.skipif(torch.cuda.is_available(), reason='has a GPU')),
+])
+def test_reproduce_refuses(clone, capsys, kw, says): refused(clone, capsys, R.rp_reproduce, says=says, **kw)
+
+
+@pytest.mark.parametrize('text, says', [
+    ('defaults: {inner_step: 20}\ncells: [{ipc: 1}]', 'did you mean inner_steps?'),
+    ('cells: [{data: digits, inner_step: 20}]', 'inner_steps'),
+    ('cells: [{data: cifar11, ipc: 1}]', 'did you mean cifar10?'),
+    ('cell: [{data: digits}]', 'did you mean cells?'),
+    ('cells: [{data: digits, bases: 0}]', 'bases'),
+    ('cells: [{data: digits, ipc: 0}]', 'ipc'),
+    ('cells: [{data: digits, ipc: 1, bases: 11, scale: 1, whiten: none}]', 'too small'),
+    ('where: {ipc: 50}\ncells: [{ipc: 1}]', 'must be written as ipc'),
+    ('include: table1', 'includes a file itself'),
+    ('include: table7', 'cannot read'),
+    ('cells: [oops', 'not valid YAML'),
+    ('- 1', '"key: value" pairs'),
+    ('cells: [{data: digits, bases: 6, scale: 1}]\nnotebook: {profil: quick}', 'did you mean profile?'),
+])
+def test_parameter_files_are_checked_first(clone, capsys, text, says):
+    params(clone, text)
+    refused(clone, capsys, R.rp_reproduce, ['table1'], says=says)
+
+
+@pytest.mark.parametrize('pairs, says', [
+    (['data=digitz'], 'did you mean digits?'), (['data=none.npz'], 'none.npz'), (['iterations'], 'KEY=VALUE'), (['inner_step=3'], 'inner_steps'),
+    (['data=digits', 'bases=0'], 'bases'), (['data=digits', 'scale=1', 'bases=64'], 'too small'), (['data=digits', 'method=random'], 'learns no memory'),
+])
+def test_distill_refuses(clone, capsys, pairs, says): refused(clone, capsys, R.rp_distill, pairs, says=says)
+
+
+def test_memory_files_that_are_none(clone, capsys):
+    m = Memory.per_class(1, (1, 8, 8), [str(i) for i in range(10)])
+    whole = m.save(clone/'whole.safetensors').read_bytes()
+    (clone/'cut.safetensors').write_bytes(whole[:-5])
+    torch.save({}, clone/'pickle.safetensors')
+    for f in (R.rp_evaluate, R.rp_recall):
+        for name in ('cut', 'pickle', 'none'): refused(clone, capsys, f, f'{name}.safetensors', says=f'{name}.safetensors')
+    refused(clone, capsys, R.rp_recall, 'whole.safetensors', out='recall.jpg', says='.png or .npz')
+    refused(clone, capsys, R.rp_recall, 'whole.safetensors', out='whole.safetensors/recall.png', says='cannot write')
+    refused(clone, capsys, R.rp_evaluate, 'whole.safetensors', data='digitz', says='did you mean digits?')
+    R.rp_recall('whole.safetensors', out='recall.npz'); R.rp_recall('whole.safetensors', out='recall.png')
+    assert (clone/'recall.png').read_bytes()[1:4] == b'PNG' and (clone/'recall.npz').exists()
+
+
+def test_outside_of_a_repository(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refused(tmp_path, capsys, R.rp_reproduce, says='not inside a clone', dry_run=True)
+
+
+def test_console_script_refuses(clone):
+    "The installed command, not only the function behind it"
+    p = command('rp_reproduce', 'tabel1')
+    out, err = p.communicate(timeout=60)
+    assert (p.returncode, out) == (2, '') and err.count('\n') == 1 and 'did you mean table1?' in err
+
+
+def test_from_a_name_to_a_table(clone, capsys):
+    "One cell fails, one lacks its data, the others and the notebook are made; a second call makes nothing"
+    params(clone, TINY + '  - {method: full, ipc: 1}\n  - {method: random, ipc: 10}\n  - {method: bptt, ipc: 1, inner_lr: 1.0e+30}\n  - {data: svhn, ipc: 1}\n')
+    with pytest.raises(SystemExit) as e: R.rp_reproduce(['table1'])
+    said = capsys.readouterr().out
+    assert e.value.code == 1
+    assert 'svhn: not present in' in said and "run load_data('svhn') once" in said and 'failed: ' in said and 'table1  made' in said
+    wrote = {p.name: p.read_bytes() for p in (clone/'figures/quick').glob('*')}
+    assert set(wrote) == {'table1.csv', 'table1.md', 'table1.png', 'table1.svg'} and len(wrote['table1.png']) <= 60_000
+    assert b'not run' in wrote['table1.csv'] and b'66.4' in wrote['table1.csv']
+    records = list((clone/'runs/cells').glob('*/record.json'))
+    assert len(records) == 2 and len(list((clone/'runs/cells').glob('*/failed.json'))) == 1
+    assert json.loads((HERE/'nbs/paper/table1.ipynb').read_text()) == json.loads((clone/'nbs/paper/table1.ipynb').read_text())   # the source is not written
+
+    times = {p: p.stat().st_mtime_ns for p in [*records, *(clone/'figures/quick').glob('*')]}
+    with pytest.raises(SystemExit): R.rp_reproduce(['table1'])
+    assert 'table1  up to date' in capsys.readouterr().out and all(p.stat().st_mtime_ns == t for p, t in times.items())
+
+    params(clone, TINY + '  - {method: random, ipc: 10}\n')
+    (clone/'figures/quick/table1.md').unlink()
+    R.rp_reproduce(['table1'])                     # nothing failed now: no exit; a lost file is made again
+    assert 'table1  made' in capsys.readouterr().out and (clone/'figures/quick/table1.md').exists()
+
+
+def test_small_keeps_records_and_memories(clone):
+    "At profile small, what was computed is found again without runs/"
+    params(clone, TINY + '  - {method: full, ipc: 1}\n', profile='small')
+    cells, _ = R.reproduce(['table1'], 'small')
+    kept = files(clone/'figures/small')
+    assert [p.split('/')[0] for p in kept if p.count('/')] == ['memories', 'records']
+    shutil.rmtree(clone/'runs')
+    again, notebooks = R.reproduce(['table1'], 'small')
+    assert again[0]['state'] == 'there' and again[0]['record']['mean'] == cells[0]['record']['mean'] and notebooks[0]['state'] == 'made'
+    assert Memory.load(R.memory_path(again[0]['record'])).K == 6
+
+
+def test_interrupt_then_the_same_command(clone):
+    "Ctrl-C: exit 130 and a sentence; the same command ends with the memory of an unbroken run, to the last bit"
+    pairs = ['data=digits', 'whiten=standardize', 'scale=1', 'bases=6', 'width=8', 'depth=2', 'inner_steps=10', 'per_class=4', 'iterations=50', 'eval_nets=1', 'eval_epochs=2']
+    p = command('rp_distill', *pairs, '--out', 'a.safetensors')
+    while 'distil 1/' not in p.stdout.readline(): assert p.poll() is None
+    time.sleep(.1)
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 130 and err.count('\n') == 1 and 'the same command goes on' in err
+    run = next((clone/'runs/cells').iterdir())
+    assert (run/'checkpoint.pt').exists() and not (run/'record.json').exists() and not (clone/'a.safetensors').exists()
+    both = [command('rp_distill', *pairs, '--out', f'{out}.safetensors', '--runs', runs) for out, runs in (('a', 'runs'), ('b', 'other'))]
+    for p in both:
+        err = p.communicate(timeout=120)[1]
+        assert p.returncode == 0, err
+    assert (clone/'a.safetensors').read_bytes() == (clone/'b.safetensors').read_bytes()
