@@ -48,7 +48,7 @@ def fingerprint(self:Whitening)->str:
         h.update(tensors[k].numpy().tobytes())
     return h.hexdigest()[:12]
 
-# %% ../nbs/12_whiten.ipynb #26fcf10f
+# %% ../nbs/12_whiten.ipynb #d41bbb7f
 @patch
 def _fits(self:Whitening,
     x:Tensor,   # images, N x C x H x W
@@ -60,6 +60,7 @@ def _fits(self:Whitening,
     check(fits, f'{type(self).__name__} was fitted on images of {want}, not {tuple(x.shape)}; whiten with the one of this data set.')
     return x.float()
 
+# %% ../nbs/12_whiten.ipynb #a0212abf
 @patch
 def apply(self:Whitening,
     x:Tensor,   # images, N x C x H x W; N may be 0
