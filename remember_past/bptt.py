@@ -12,7 +12,7 @@ from torch.func import grad_and_value, grad, jvp, functional_call
 import torch.nn.functional as F
 from .errors import BadInput, check
 
-# %% ../nbs/40_bptt.ipynb #76f0423e
+# %% ../nbs/40_bptt.ipynb #4c0636b5
 class Flat:
     "The order in which named parameters stand in one flat vector"
     def __init__(self,
@@ -22,11 +22,15 @@ class Flat:
         self.sizes = [s.numel() for s in self.shapes]
         self.size = sum(self.sizes)
 
-    def flatten(self, params:dict)->Tensor: # (P,)
+    def flatten(self,
+        params:dict, # name to tensor
+    )->Tensor:       # (P,)
         "One vector out of named tensors"
         return torch.cat([params[k].reshape(-1) for k in self.names])
 
-    def unflatten(self, w:Tensor)->dict:
+    def unflatten(self,
+        w:Tensor,    # (P,)
+    )->dict:         # name to view of `w`
         "Named views of the vector"
         return {k: p.view(s) for k,s,p in zip(self.names, self.shapes, w.split(self.sizes))}
 

@@ -119,10 +119,13 @@ def form_of(
     if [id(p) for p in params] != [id(p) for p in net.parameters()] or any(p != 1 for p in pads[1:]) or len(eps) > 1: return None
     return pads, eps.pop(), [blocks[0][0].in_channels] + [c.out_channels for c,*_ in blocks], head.out_features
 
-# %% ../nbs/42_fused.ipynb #45c8c268
+# %% ../nbs/42_fused.ipynb #d7f76c7b
 def is_block(
-    conv, norm, relu, pool, # four layers in a row
-)->bool:                    # do they make one block?
+    conv:nn.Module, # the first of four layers in a row
+    norm:nn.Module, # the second
+    relu:nn.Module, # the third
+    pool:nn.Module, # the fourth
+)->bool:            # do they make one block?
     "Is this convolution 3x3, one group a channel, ReLU, mean of 2x2?"
     pair = lambda v: v if isinstance(v, tuple) else (v, v)
     return (type(conv) is nn.Conv2d and conv.kernel_size == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
@@ -189,11 +192,13 @@ def plain_forward(self:FusedConvNet,
         trail.append((x, kept)); x = p
     return F.linear(x.flatten(1), hw, hb), trail, x
 
-# %% ../nbs/42_fused.ipynb #e2740291
+# %% ../nbs/42_fused.ipynb #0f48603c
 @patch
 def plain_grad(self:FusedConvNet,
-    w:Tensor, x:Tensor, y:Tensor, # as in `grad`
-)->tuple:                         # loss, gradient (P,), gradient of x
+    w:Tensor, # parameters (P,)
+    x:Tensor, # images (N, C, H, W)
+    y:Tensor, # labels (N,) or rows of weights (N, classes)
+)->tuple:     # loss, gradient (P,), gradient of x
     "Loss and gradient, by plain PyTorch"
     blocks, (hw, _) = self.pieces(w)
     o, trail, top = self.plain_forward(w, x)
@@ -205,11 +210,14 @@ def plain_grad(self:FusedConvNet,
         out = [wb, torch.zeros_like(cb), gb, bb] + out
     return loss, torch.cat([t.reshape(-1) for t in out]), p
 
-# %% ../nbs/42_fused.ipynb #c9d4ff16
+# %% ../nbs/42_fused.ipynb #802bd718
 @patch
 def plain_hvp(self:FusedConvNet,
-    w:Tensor, x:Tensor, y:Tensor, v:Tensor, # as in `hvp`
-)->tuple:                                   # derivatives along v of the gradients by w, x and label rows
+    w:Tensor, # parameters (P,)
+    x:Tensor, # images (N, C, H, W)
+    y:Tensor, # labels (N,) or rows of weights (N, classes)
+    v:Tensor, # direction (P,)
+)->tuple:     # derivatives along v of the gradients by w, x and label rows
     "The derivative of `plain_grad` along v, by plain PyTorch"
     (blocks, (hw, _)), (dirs, (hwd, hbd)) = self.pieces(w), self.pieces(v)
     o, trail, top = self.plain_forward(w, x)
@@ -873,7 +881,7 @@ def library(
     lib.sizes.argtypes, lib.sizes.restype = [p, p], None
     return lib
 
-# %% ../nbs/42_fused.ipynb #b5e1a4aa
+# %% ../nbs/42_fused.ipynb #396ab21f
 @patch
 def native(self:FusedConvNet,
     w:Tensor,   # flat parameters
@@ -884,7 +892,10 @@ def native(self:FusedConvNet,
 
 @patch
 def valid(self:FusedConvNet,
-    w:Tensor, x:Tensor, y:Tensor=None, v:Tensor=None, # as in `hvp`
+    w:Tensor,      # parameters
+    x:Tensor,      # images
+    y:Tensor=None, # labels, if there are any
+    v:Tensor=None, # direction, if there is one
 ):
     "BadInput unless shapes, number types and devices belong together"
     h, wd = (s + 2*self.pads[0] - 2 for s in x.shape[-2:])
@@ -916,11 +927,14 @@ def workspace(self:FusedConvNet,
         kept[key] = form, threads, torch.zeros(sizes[1] + threads*sizes[2] + 64, dtype=x.dtype)
     return kept[key]
 
-# %% ../nbs/42_fused.ipynb #56540c46
+# %% ../nbs/42_fused.ipynb #b29beb99
 @patch
 def run(self:FusedConvNet,
     lib,                 # the library
-    w, x, y=None, v=None, # as in `hvp`
+    w:Tensor,            # parameters (P,)
+    x:Tensor,            # images (N, C, H, W)
+    y:Tensor=None,       # labels; None: only logits are computed
+    v:Tensor=None,       # direction (P,); None: the gradient, not its derivative
     want_x:bool=False,   # derivative by the images?
     want_y:bool=False,   # derivative by the label rows?
 )->tuple:                # losses of images and derivatives by w, x, y; with no labels: logits

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'read_yaml', 'read_params', 'spread', 'expand',
-           'cells_of', 'known_data', 'check_budget', 'cell_name', 'cell_file', 'results', 'memory_path', 'copy',
-           'publish', 'published', 'paper_number', 'scaled_down', 'work', 'expected_minutes', 'clock', 'Line',
-           'make_cell', 'markdown', 'save_table', 'save_figure', 'notebook_parameters', 'notebook_values', 'stamp',
-           'written', 'execute', 'run_notebook', 'survey', 'reproduce', 'announce', 'make_missing', 'pm', 'aligned',
-           'report', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
+           'cells_of', 'known_data', 'check_budget', 'cell_file', 'results', 'memory_path', 'copy', 'publish',
+           'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'save_figure', 'notebook_parameters',
+           'notebook_values', 'stamp', 'written', 'execute', 'run_notebook', 'survey', 'reproduce', 'in_minutes',
+           'render', 'announce', 'pm', 'aligned', 'report', 'heed_sigterm', 'command', 'rp_reproduce', 'read_settings',
+           'rp_distill', 'rp_evaluate', 'rp_recall']
 
-# %% ../nbs/95_reproduce.ipynb #a66f00c4
-import ast, configparser, hashlib, io, itertools, json, os, sys, time, warnings
+# %% ../nbs/95_reproduce.ipynb #1428ced7
+import ast, configparser, functools, hashlib, io, itertools, json, os, signal, sys, threading, time, warnings
 from pathlib import Path
 import numpy as np, yaml
-from fastcore.script import Param, call_parse
+from fastcore.script import Param, anno_parser
 from fastcore.basics import patch
 from .errors import BadInput, check, nearest, one_sentence
 from .runs import Run, canonical, find_records, settings_hash, write_bytes, write_json
@@ -22,6 +22,7 @@ from .data import DATASETS, data_root, load_data, pick_device, present
 from .nets import make_net
 from .memory import Memory, budget, rows_for
 from .cells import CELL, cell_settings, run_cell
+from .workers import Line, NOT_FINISHED, cell_name, expected_minutes, make_missing, reason
 from .evaluate import PROTOCOL, evaluate
 
 # %% ../nbs/95_reproduce.ipynb #c6087a4d
@@ -146,22 +147,14 @@ def check_budget(
     ds = load_data(settings['data'], val=0)
     rows_for(settings['bases'], budget(settings['ipc'], ds.shape, ds.n_classes), ds.shape, ds.n_classes, settings['scale'])
 
-# %% ../nbs/95_reproduce.ipynb #ad1223a3
-def cell_name(
-    settings:dict,  # complete settings of a cell
-)->str:             # for people
-    "A cell in words"
-    what = dict(full='bases', bptt='free images', bptt_ds='free images, half resolution', random='random real images', all='whole training set').get(settings['method'], settings['method'])
-    size = '' if settings['method'] == 'all' else f', {settings["ipc"]} image{"s" if settings["ipc"] > 1 else ""} per class'
-    return f'{Path(str(settings["data"])).stem}{size}, {what}' + (f', seed {settings["seed"]}' if settings['seed'] else '')
-
+# %% ../nbs/95_reproduce.ipynb #ba030516
 def cell_file(
     settings:dict,  # complete settings of a cell
 )->str:             # DATA-ipcN-METHOD-seedS-hash8
     "A cell's name among committed records and memories"
     return f'{Path(str(settings["data"])).stem}-ipc{settings["ipc"]}-{settings["method"]}-seed{settings["seed"]}-{settings_hash(settings)[:8]}'
 
-# %% ../nbs/95_reproduce.ipynb #607cfc2d
+# %% ../nbs/95_reproduce.ipynb #3e5747ed
 def results(
     root,         # the repository
     profile:str,  # quick, small or paper
@@ -172,8 +165,9 @@ def results(
     runs = Path(runs or Path(root)/'runs')
     known = {r['run']: r for r in find_records([runs, Path(root)/'figures'/profile/'records'], 'cells')}
     def one(s):
-        run, failed = settings_hash(s), runs/'cells'/settings_hash(s)/'failed.json'
-        state = 'done' if run in known else f'failed: {json.loads(failed.read_text())["error"]}' if failed.exists() else 'not run'
+        run = settings_hash(s)
+        why = reason(runs/'cells'/run)
+        state = 'done' if run in known else f'failed: {why}' if why else 'not run'
         return dict(settings=s, run=run, record=known.get(run), state=state)
     return [one(s) for s in cells_of(root, profile, name)]
 
@@ -234,105 +228,6 @@ def scaled_down(
     "How a cell differs from the paper's"
     same = [p for p in paper_cells if all(p[k] == settings[k] for k in ('data', 'ipc', 'method'))]
     if same: return ', '.join(f'{k} {settings[k]} ({same[0][k]})' for k in settings if k not in FREE[:3] and settings[k] != same[0][k])
-
-# %% ../nbs/95_reproduce.ipynb #3f3909b7
-def work(
-    settings:dict,  # complete settings of a cell
-)->float:           # image passes: inner steps of the distillation, epochs of the evaluation
-    "A measure of the time a cell takes, for comparing cells of one data set and network"
-    s, classes = settings, 100 if settings['data'] == 'cifar100' else 10
-    images = s['ipc']*dict(full=10, bptt_ds=4, all=100/s['ipc']).get(s['method'], 1)   # a class has about so many to train on
-    score = s['eval_nets']*s['eval_epochs']*classes*images
-    step = (s['classes_per_step'] or classes)*min(s['per_class'], images)
-    return score + (0 if s['method'] in ('random', 'all') else 4*s['iterations']*s['inner_steps']*step)  # forward, backward, and both again in the reverse pass
-
-def expected_minutes(
-    settings:dict,  # complete settings of a cell
-    records:list,   # records of other cells
-)->float:           # minutes; None when no record is alike
-    "Minutes a cell will take, in proportion to a record of the same kind"
-    alike = [r for r in records if r.get('minutes') and all(r['settings'].get(k) == settings[k] for k in ('data', 'net', 'width', 'depth', 'method'))]
-    return None if not alike else alike[0]['minutes']*work(settings)/max(1, work(alike[0]['settings']))
-
-# %% ../nbs/95_reproduce.ipynb #3d201d9f
-def clock(
-    seconds:float,  # a duration
-)->str:             # 0:07, 12:30, 3:02:00
-    "A duration for people"
-    m, s = divmod(int(seconds), 60)
-    return f'{m//60}:{m%60:02}:{s:02}' if m >= 60 else f'{m}:{s:02}'
-
-class Line:
-    "A live line of progress over several cells"
-    def __init__(self,
-        cells:list,       # settings of the cells that will be made, in order
-        out=None,         # where to write; None is standard output
-        every:float=30,   # seconds between lines where the output is no terminal
-    ):
-        self.cells, self.out, self.every = cells, out or sys.stdout, every
-        self.live = getattr(self.out, 'isatty', lambda: False)()
-        self.shown, self.pace = -float('inf'), None  # pace is seconds per unit of `work`
-
-# %% ../nbs/95_reproduce.ipynb #881d544f
-@patch
-def start(self:Line,
-    i:int,  # number of the cell that begins, from 0
-):
-    "A cell begins"
-    self.i, self.began = i, time.monotonic()
-    if not self.live: self.write(f'cell {i+1} of {len(self.cells)}  {cell_name(self.cells[i])}')
-
-@patch
-def write(self:Line,
-    text:str,        # one line
-    end:bool=False,  # keep it, and go to the next line?
-):
-    "Show a line, over the last one where that is possible"
-    self.out.write(f'\r\x1b[K{text}' + '\n'*end if self.live else f'{text}\n')
-    self.out.flush()
-
-# %% ../nbs/95_reproduce.ipynb #cc84a70d
-@patch
-def __call__(self:Line,
-    news:dict,  # stage, done, of, and where known loss and seconds_left
-):
-    "News from a cell"
-    now, last = time.monotonic(), news['done'] == news['of']
-    if now - self.shown < (0.2 if self.live else self.every) and not (last and self.live): return
-    self.shown, rest = now, sum(work(s) for s in self.cells[self.i+1:])
-    text = f'cell {self.i+1} of {len(self.cells)}  {cell_name(self.cells[self.i])}  {news["stage"]} {news["done"]}/{news["of"]}'
-    if news.get('loss') is not None: text += f'  loss {news["loss"]:.3f}'
-    if news.get('seconds_left') is not None: text += f'  left {clock(news["seconds_left"])}'
-    if self.pace and rest: text += f'  others about {clock(self.pace*rest)}'
-    self.write(text)
-
-@patch
-def end(self:Line,
-    text:str,  # how it ended
-):
-    "A cell has ended"
-    took = time.monotonic() - self.began
-    self.pace = took/max(1, work(self.cells[self.i]))
-    self.write(f'cell {self.i+1} of {len(self.cells)}  {cell_name(self.cells[self.i])}  {text}  {clock(took)}', end=True)
-
-# %% ../nbs/95_reproduce.ipynb #b1a865d8
-def make_cell(
-    settings:dict,     # complete settings of a cell
-    runs,              # folder of runs
-    device='cpu',      # torch device
-    progress=None,     # see `Line`
-    fresh:bool=False,  # forget what is there?
-)->tuple:              # record or None, and how it ended
-    "Make one record, or say why that failed"
-    failed = Run(runs, 'cells', settings).folder/'failed.json'
-    try: record = run_cell(settings, runs, device, progress=progress, fresh=fresh)
-    except Exception as e:
-        what = ' '.join(str(e).split()) or 'without a message'
-        what = what if isinstance(e, BadInput) else f'{type(e).__name__}: {what}'
-        write_json(failed, dict(error=what))
-        return None, f'failed: {what}'
-    failed.unlink(missing_ok=True)
-    return record, 'made'
 
 # %% ../nbs/95_reproduce.ipynb #d326fc4e
 def markdown(
@@ -436,7 +331,7 @@ def execute(
     write_json(seal, dict(stamp=now, files=files))
     return dict(name=name, state='made', seconds=time.monotonic()-began, files=sorted(files))
 
-# %% ../nbs/95_reproduce.ipynb #0f0cab9f
+# %% ../nbs/95_reproduce.ipynb #2e71da99
 def run_notebook(
     source,        # notebook to read
     target,        # executed copy to write
@@ -446,11 +341,12 @@ def run_notebook(
     import papermill, logging
     os.environ.setdefault('JUPYTER_PREFER_ENV_PATH', '1')  # else a kernel of the same name in the home folder wins
     logging.getLogger('papermill').setLevel(logging.ERROR)
-    part = Path(target).with_name(f'{Path(target).stem}.part.ipynb')
+    part = Path(target).with_name(f'{Path(target).stem}.{os.getpid()}.part.ipynb')  # two commands at once do not share it
     write_bytes(part, b'')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        papermill.execute_notebook(str(source), str(part), values, cwd=str(Path(source).parent), kernel_name='python3', progress_bar=False, extra_arguments=['--IPKernelApp.log_level=40'])
+        try: papermill.execute_notebook(str(source), str(part), values, cwd=str(Path(source).parent), kernel_name='python3', progress_bar=False, extra_arguments=['--IPKernelApp.log_level=40'])
+        except BaseException: os.replace(part, Path(target).with_name(f'{Path(target).stem}.part.ipynb')); raise
     os.replace(part, target)
 
 # %% ../nbs/95_reproduce.ipynb #7cc26400
@@ -471,65 +367,80 @@ def survey(
         if r['state'] == 'missing': check_budget(r['settings'])
     return list(cells.values())
 
-# %% ../nbs/95_reproduce.ipynb #90b7b6b2
+# %% ../nbs/95_reproduce.ipynb #b7123db4
 def reproduce(
-    names=(),            # tables and figures; none is all that the profile has
-    profile='quick',     # quick, small or paper
-    device='cpu',        # cpu, cuda or auto
-    runs=None,           # folder of runs; None is `runs/` in the repository
-    fresh:bool=False,    # compute again what is there?
-    dry_run:bool=False,  # only say what would be done?
-    out=None,            # where to write; None is standard output
-)->tuple:                # cells as in `survey`, notebooks as in `execute`
+    names=(),             # tables and figures; none is all that the profile has
+    profile='quick',      # quick, small or paper
+    device='cpu',         # cpu, cuda or auto
+    runs=None,            # folder of runs; None is `runs/` in the repository
+    fresh:bool=False,     # compute again what is there?
+    dry_run:bool=False,   # only say what would be done?
+    out=None,             # where to write; None is standard output
+    workers:int=1,        # processes
+    max_minutes=None,     # stop in time; None is for ever
+    ray=None,             # address of a Ray cluster, or 'local'
+)->tuple:                 # cells as in `survey`, notebooks as in `execute`
     "Make the missing records, then execute the notebooks"
+    until = in_minutes(max_minutes, fresh)
+    check(workers >= 1, f'{workers} workers make nothing; give 1 or more')
     root, device, say = repo_root(), str(pick_device(device)), lambda *a: print(*a, file=out, flush=True)
     names, runs = choose(root, profile, names), Path(runs).resolve() if runs else root/'runs'
     cells = survey(root, profile, names, runs, fresh)
     todo = [r for r in cells if r['state'] == 'missing']
-    if todo and not dry_run: write_bytes(runs/'.writable', b'').unlink()  # else refused here, before anything is said
-    announce(cells, say)
+    if todo and not dry_run: write_bytes(runs/f'.writable.{os.getpid()}', b'').unlink()  # else refused here, before anything is said
+    announce(cells, say, workers)
     if dry_run: return cells, []
-    make_missing(todo, runs, device, fresh, out)
+    make_missing(todo, runs, device, fresh, out, workers, until, ray)
     for r in cells: publish(r['record'], root, profile) if r['record'] else None
-    notebooks = []
-    for n in names:
+    return cells, render(cells, names, root, profile, runs, fresh, say)
+
+# %% ../nbs/95_reproduce.ipynb #cd2bf223
+def in_minutes(
+    minutes,           # from now; None is for ever
+    fresh:bool=False,  # compute again what is there?
+)->float:              # seconds as `time.time` counts them, or None
+    "The moment at which a slice of time ends"
+    if minutes is None: return None
+    check(minutes > 0, f'{minutes:g} minutes are no time to work in; give more than 0')
+    check(not fresh, 'a fresh start and a slice of time do not go together, for each slice would begin again; remove the folder of runs instead')
+    return time.time() + 60*minutes
+
+def render(
+    cells:list,    # see `survey`
+    names:list,    # tables and figures
+    root,          # the repository
+    profile:str,   # quick, small or paper
+    runs,          # folder of runs
+    fresh:bool,    # even when nothing has changed?
+    say=print,     # writes a line
+)->list:           # as in `execute`; empty when there is work left
+    "Execute the notebooks, unless there is work left, and say how all ended"
+    notebooks, rest = [], sum(r['state'] == NOT_FINISHED for r in cells)
+    for n in [] if rest else names:
         notebooks.append(execute(root, profile, n, runs, fresh))
         say(f'{n}  {notebooks[-1]["state"]}')
     report(cells, notebooks, published(root), profile, say)
-    return cells, notebooks
+    if rest: say(f'\nnot finished: {rest} of {len(cells)} cells are still to be made; the same command goes on')
+    return notebooks
 
-# %% ../nbs/95_reproduce.ipynb #0975aec9
+# %% ../nbs/95_reproduce.ipynb #3c3995a4
 def announce(
-    cells:list,  # see `survey`
-    say=print,   # writes a line
+    cells:list,     # see `survey`
+    say=print,      # writes a line
+    workers:int=1,  # how many share the work
 ):
     "Say what is there, what is missing and how long it may take"
     records = [r['record'] for r in cells if r['record']]
     todo = [r for r in cells if r['state'] == 'missing']
+    guesses = [expected_minutes(r['settings'], records) for r in todo]
     for r in cells:
-        guess = expected_minutes(r['settings'], records) if r['state'] == 'missing' else None
+        guess = guesses[todo.index(r)] if r in todo else None
         say(f'{cell_name(r["settings"])}: {r["state"]}' + (f', about {guess:.1f} minutes' if guess else ''))
     n = {s: sum(r['state'].startswith(s) for r in cells) for s in ('there', 'missing', 'skipped')}
-    say(f'{len(cells)} cells: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped')
+    cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
+    say(f'{len(cells)} cells: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped{cost}')
 
-# %% ../nbs/95_reproduce.ipynb #cfca29cd
-def make_missing(
-    todo:list,         # the missing cells of `survey`; record, state and seconds are filled in
-    runs,              # folder of runs
-    device='cpu',      # torch device
-    fresh:bool=False,  # forget checkpoints and old records?
-    out=None,          # where progress is written
-):
-    "Make the records that are missing, one after the other"
-    line = Line([r['settings'] for r in todo], out)
-    for i, r in enumerate(todo):
-        line.start(i)
-        began = time.monotonic()
-        r['record'], r['state'] = make_cell(r['settings'], runs, device, line, fresh)
-        r['seconds'] = time.monotonic() - began
-        line.end(f'{r["record"]["mean"]:.1f} %' if r['record'] else r['state'])
-
-# %% ../nbs/95_reproduce.ipynb #45fa0311
+# %% ../nbs/95_reproduce.ipynb #bbc24b27
 def pm(
     pair,   # [mean, spread], or None; the spread of one network is None
 )->str:     # '66.4 ± 0.4', '-' where there is none
@@ -557,14 +468,32 @@ def report(
         return [cell_name(r['settings']), pm((rec.get('mean'), rec.get('std'))),
                 pm(paper_number(r['settings'], numbers)), f'{rec["minutes"]:.1f}' if rec.get('minutes') is not None else '-', r['state']]
     say('\n' + aligned([['cell', 'ours, %', 'paper, %', 'minutes', 'state'], *map(row, cells)]))
-    say('\n' + aligned([['notebook', 'seconds', 'state', f'files in figures/{profile}/'], *([n['name'], f'{n["seconds"]:.0f}', n['state'], ' '.join(n['files']) or '-'] for n in notebooks)]))
+    if notebooks: say('\n' + aligned([['notebook', 'seconds', 'state', f'files in figures/{profile}/'], *([n['name'], f'{n["seconds"]:.0f}', n['state'], ' '.join(n['files']) or '-'] for n in notebooks)]))
 
 # %% ../nbs/95_reproduce.ipynb #dd9ad7bb
 def _calm(): warnings.filterwarnings('ignore', category=FutureWarning)  # of this process, so only for commands
 
-# %% ../nbs/95_reproduce.ipynb #fdce2151
-@call_parse
-@one_sentence
+# %% ../nbs/95_reproduce.ipynb #e7645baf
+def heed_sigterm():
+    "Treat SIGTERM as Ctrl-C, where this is the main thread"
+    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+# %% ../nbs/95_reproduce.ipynb #6dd0dc44
+def command(
+    f,  # a function with a comment on each parameter
+):      # the console script
+    "Make a console script of a function"
+    script = one_sentence(f)
+    @functools.wraps(f)
+    def run(*args, **kwargs):
+        if args or kwargs or Path(sys.argv[0]).stem != f.__name__: return script(*args, **kwargs)
+        words = [('--' + w[2:].split('=')[0].replace('-', '_') + w[len(w.split('=')[0]):]) if w.startswith('--') else w for w in sys.argv[1:]]
+        given = vars(anno_parser(f, prog=f.__name__).parse_args(words))
+        return script(**{k: v for k, v in given.items() if k not in ('pdb', 'xtra')})
+    return run
+
+# %% ../nbs/95_reproduce.ipynb #8545f04b
+@command
 def rp_reproduce(
     names:Param('tables and figures, as table1 figure2; none is all that the profile has', str, nargs='*', opt=False)=None,
     profile:str='quick',  # quick (no download, minutes), small (real data, a CPU), paper (the paper's setting, a GPU)
@@ -572,11 +501,16 @@ def rp_reproduce(
     runs:str=None,        # folder of runs; runs/ in the repository when left out
     fresh:bool=False,     # compute again what is there
     dry_run:bool=False,   # only say what would be done
+    workers:int=1,        # processes that share the cores; on CUDA one a card is best
+    max_minutes:float=None,  # stop in time with checkpoints and exit code 3; the same command goes on
+    ray:Param('make the cells as Ray tasks, on the cluster at this address, or on this machine when none is given', str, nargs='?', const='local')=None,
 ):
     "Make tables and figures of the paper: the runs that are missing, then the notebooks"
-    _calm()
-    cells, notebooks = reproduce(names or (), profile, device, runs, fresh, dry_run)
-    if any(r['state'].startswith('failed') for r in cells + notebooks): raise SystemExit(1)
+    _calm(); heed_sigterm()
+    cells, notebooks = reproduce(names or (), profile, device, runs, fresh, dry_run, None, workers, max_minutes, ray)
+    states = [r['state'] for r in cells + notebooks]
+    if NOT_FINISHED in states: raise SystemExit(3)
+    if any(s.startswith('failed') for s in states): raise SystemExit(1)
 
 # %% ../nbs/95_reproduce.ipynb #515659e4
 def read_settings(
@@ -595,9 +529,8 @@ def read_settings(
     known_data(settings['data'], 'the settings')
     return settings
 
-# %% ../nbs/95_reproduce.ipynb #433879b7
-@call_parse
-@one_sentence
+# %% ../nbs/95_reproduce.ipynb #d27e0800
+@command
 def rp_distill(
     settings:Param('settings as KEY=VALUE, as data=digits ipc=1; the others are the paper\'s', str, nargs='*', opt=False)=None,
     params:str=None,               # YAML file of settings; pairs on the command line win
@@ -606,7 +539,7 @@ def rp_distill(
     runs:str='runs',               # folder of runs, where an interrupted one goes on
 ):
     "Distil a data set into a memory file, and score it"
-    _calm()
+    _calm(); heed_sigterm()
     s, device = read_settings(settings or (), params), str(pick_device(device))
     check(s['method'] not in ('random', 'all'), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     check_budget(s)
@@ -616,9 +549,8 @@ def rp_distill(
     copy(memory_path(record), out)
     print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {pm((record["mean"], record["std"]))} % with {len(record["accuracy"])} fresh networks, {record["minutes"]:.1f} minutes')
 
-# %% ../nbs/95_reproduce.ipynb #8a2a4c3e
-@call_parse
-@one_sentence
+# %% ../nbs/95_reproduce.ipynb #0830a35d
+@command
 def rp_evaluate(
     file:str,            # memory file
     data:str=None,       # test data set; the one it was distilled from when left out
@@ -645,9 +577,8 @@ def rp_evaluate(
     result = evaluate(memory.to(device), form, (white.apply(x) if white else x).to(device), ds.y_test.to(device), white, seed, **protocol)
     print(f'{pm((result["mean"], result["std"]))} % on {s["data"]}\n{result["protocol"]}')
 
-# %% ../nbs/95_reproduce.ipynb #1bf2ee87
-@call_parse
-@one_sentence
+# %% ../nbs/95_reproduce.ipynb #3f70ac62
+@command
 def rp_recall(
     file:str,              # memory file
     out:str='recall.png',  # .png for a picture, .npz for arrays images, pictures, labels, classes

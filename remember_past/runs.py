@@ -170,7 +170,7 @@ def find_records(
             if experiment in (None, rec.get('experiment')): found.setdefault((rec.get('experiment'), rec.get('run')), rec)
     return list(found.values())
 
-# %% ../nbs/25_runs.ipynb #2a8f17f5
+# %% ../nbs/25_runs.ipynb #4a9f3de2
 @patch
 def save_checkpoint(self:Run,
     state:dict,  # tensors, numbers, strings, and lists and dictionaries of them
@@ -178,18 +178,18 @@ def save_checkpoint(self:Run,
     "Keep a state to go on from, whole or not at all; the one before it stays"
     buffer = io.BytesIO(); torch.save(state, buffer); data = buffer.getvalue()
     now, sums = self.folder/'checkpoint.pt', self.folder/'checkpoint.sha256'
-    known = sums.read_text().split() if sums.exists() else []
+    known = sums.read_text(errors='replace').split() if sums.exists() else []
     new = write_bytes(self.folder/'checkpoint.new.pt', data)
     write_bytes(sums, '\n'.join([hashlib.sha256(data).hexdigest(), *known[:2], '']).encode())
     if now.exists(): os.replace(now, self.folder/'checkpoint.prev.pt')
     os.replace(new, now)
 
-# %% ../nbs/25_runs.ipynb #09981ddb
+# %% ../nbs/25_runs.ipynb #e7380711
 @patch
 def load_checkpoint(self:Run)->dict:  # the state, tensors on the CPU; None when there is none
     "The newest state that is whole, or None"
     sums = self.folder/'checkpoint.sha256'
-    known = sums.read_text().split() if sums.exists() else []
+    known = sums.read_text(errors='replace').split() if sums.exists() else []
     files = [f for f in (self.folder/'checkpoint.pt', self.folder/'checkpoint.prev.pt') if f.exists()]
     for f in files:
         data = f.read_bytes()
@@ -197,7 +197,7 @@ def load_checkpoint(self:Run)->dict:  # the state, tensors on the CPU; None when
         warnings.warn(f'{f} is damaged and was passed over')
     if files: warnings.warn(f'no whole checkpoint in {self.folder}; the run starts again')
 
-# %% ../nbs/25_runs.ipynb #0153bdd7
+# %% ../nbs/25_runs.ipynb #b88ac814
 @patch
 @contextlib.contextmanager
 def locked(self:Run,
@@ -211,5 +211,16 @@ def locked(self:Run,
         try: fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             f.seek(0); raise BadInput(f'run {self.folder} is being worked on by process {f.read().strip() or "?"}; wait until it ends, or stop it') from None
-        f.truncate(0); f.write(str(os.getpid())); f.flush()
+        with contextlib.suppress(OSError): f.truncate(0); f.write(str(os.getpid())); f.flush()  # a full disk may not keep anybody out
+        for part in [p for what in ('.checkpoint*.tmp', '.record*.tmp', 'memory*.tmp') for p in self.folder.glob(what)]: part.unlink(missing_ok=True)  # of a process that was killed while it wrote
         yield self
+
+# %% ../nbs/25_runs.ipynb #7f9d185f
+@patch(as_prop=True)
+def busy(self:Run)->str:  # number of the process, '?' when it has not said; '' when nobody is in it
+    "Who works on this run now"
+    if fcntl is None or not (self.folder/'lock').exists(): return ''
+    with open(self.folder/'lock') as f:
+        try: fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError: return f.read().strip() or '?'
+    return ''
