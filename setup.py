@@ -23,7 +23,7 @@ setup(
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
     include_package_data=True,
     install_requires=words('requirements'),
-    extras_require={'dev': words('dev_requirements'), 'bench': words('bench_requirements')},
+    extras_require={'dev': words('dev_requirements'), 'bench': words('bench_requirements'), 'cluster': words('cluster_requirements')},
     entry_points={'console_scripts': words('console_scripts'), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
     zip_safe=False,
 )

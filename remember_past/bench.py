@@ -57,7 +57,7 @@ def case_name(
     size = 'x'.join(map(str, case['shape'] if case['shape'][0] > 1 else case['shape'][1:]))
     return f'{net}, {size}, {case["steps"]} steps of {case["batch"]}' + (f', {case["nets"]} networks' if case['nets'] else '')
 
-# %% ../nbs/92_bench.ipynb #3c2548d8
+# %% ../nbs/92_bench.ipynb #a9787a06
 @dataclass
 class Problem:
     "The tensors of a case"
@@ -68,8 +68,8 @@ class Problem:
     batches:Tensor  # image numbers (T, B)
     x:Tensor        # real images
     y:Tensor        # their labels
-    lr:float
-    momentum:float
+    lr:float        # learning rate of the inner steps
+    momentum:float  # their momentum
     ws:Tensor=None  # initial weights of the networks of an evaluation (n, P)
 
 def problem(
@@ -301,13 +301,14 @@ def peak(
         with contextlib.suppress(OSError): Path('/proc/self/clear_refs').write_text('5')
     return _status('VmHWM') or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)
 
-# %% ../nbs/92_bench.ipynb #f2f82494
+# %% ../nbs/92_bench.ipynb #00904c12
 def one_line(
     e:Exception,  # what was raised
-)->str:           # type and first line
+)->str:           # type and first line, or two where the first only announces the second
     "An exception as one line; for a library that is missing, how to get it"
     if isinstance(e, ImportError) and e.name in ('higher', 'torchopt'): return f"{e.name} is not installed; pip install 'remember_past[bench]'"
-    return f'{type(e).__name__}: {(str(e).splitlines() or [""])[0][:200]}'
+    said = [l.strip() for l in str(e).splitlines() if l.strip()] or ['without a message']
+    return f'{type(e).__name__}: {" ".join(said[:2] if said[0].endswith(":") else said[:1])[:200]}'
 
 def wake_up(
     case:dict,  # complete

@@ -6,7 +6,7 @@
 __all__ = ['CELL', 'METHODS', 'cell_settings', 'cell_data', 'first_memory', 'learn', 'thinned', 'score', 'run_cell']
 
 # %% ../nbs/65_cells.ipynb #764ce94b
-import math, statistics, time
+import hashlib, math, statistics, time
 import torch
 from pathlib import Path
 from .errors import check, nearest
@@ -53,11 +53,11 @@ def cell_settings(
     check(isinstance(o['iterations'], int) and o['iterations']>=0, f"setting iterations is {o['iterations']!r}; give a whole number of 0 or more")
     return o
 
-# %% ../nbs/65_cells.ipynb #ab346e27
+# %% ../nbs/65_cells.ipynb #e7621792
 def cell_data(
     o:dict,         # settings of the cell
     root=None,      # data folder, see `load_data`
-    device='cpu',
+    device='cpu',   # torch device
 )->tuple:           # whitened Dataset whose test part is what the cell is scored on; the whitening
     "Images to learn from and images to be scored on, whitened alike"
     ds = load_data(o['data'], root, o['val'], seed=0)
@@ -80,7 +80,7 @@ def first_memory(
     picks = ClassSampler(ds.y_train, ds.n_classes).draw(o['ipc'], torch.arange(ds.n_classes), generator(o['seed'], 'random'))
     return Memory.per_class(**args, images=ds.x_train[picks])
 
-# %% ../nbs/65_cells.ipynb #f175a00a
+# %% ../nbs/65_cells.ipynb #2231d0e3
 def learn(
     o:dict,             # settings of the cell
     ds,                 # whitened Dataset
@@ -104,8 +104,9 @@ def learn(
         if progress: progress(dict(stage='distil', done=d.iteration, of=o['iterations'], loss=d.history[-1]['loss'], seconds_left=statistics.mean(recent)*(o['iterations']-d.iteration)))
     try: learned = d.run(after)
     except BaseException:
-        if run and d.iteration: run.save_checkpoint({**d.state(), 'spent': total()})
+        if run and d.iteration and d.whole: run.save_checkpoint({**d.state(), 'spent': total()})
         raise
+    if run and d.iteration: run.save_checkpoint({**d.state(), 'spent': total()})  # a stop during the evaluation costs no iteration
     return learned.to('cpu'), d.history, total()
 
 # %% ../nbs/65_cells.ipynb #7b00ccea
@@ -134,7 +135,7 @@ def score(
     return dict(accuracy=accs, mean=statistics.mean(accs), std=statistics.stdev(accs) if len(accs)>1 else None,
                 protocol=protocol_text(protocol, len(ds.x_train)).replace('recalled', 'real'), seconds=time.perf_counter()-began)
 
-# %% ../nbs/65_cells.ipynb #cb7b0cd3
+# %% ../nbs/65_cells.ipynb #77df0112
 def run_cell(
     settings:dict,     # from `cell_settings`
     root='runs',       # folder of all runs
@@ -157,5 +158,6 @@ def run_cell(
                       minutes=(spent['wall']+result['seconds'])/60, cpu_minutes=(spent['cpu']+time.process_time()-cpu)/60, history=thinned(history), memory=None)
         if memory:
             memory.meta = dict(settings=o, accuracy=result['accuracy'], mean=result['mean'], protocol=result['protocol'])
-            record['memory'] = memory.to('cpu').save(run.folder/'memory.safetensors').name
+            file = memory.to('cpu').save(run.folder/'memory.safetensors')
+            record |= dict(memory=file.name, memory_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
         return run.finish(record, dev)

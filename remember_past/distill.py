@@ -56,7 +56,7 @@ class Distiller:
         for p in memory.parameters(): p.requires_grad_()
         self.opt = (torch.optim.Adam(memory.parameters(), lr=self.o['outer_lr']) if self.o['outer']=='adam' else
                     torch.optim.SGD(memory.parameters(), lr=self.o['outer_lr'], momentum=self.o['outer_momentum']))
-        self.iteration, self.history = 0, []
+        self.iteration, self.history, self.whole = 0, [], True  # whole: tables, optimiser and counter belong to one iteration
 
 # %% ../nbs/50_distill.ipynb #aee89358
 @patch
@@ -124,19 +124,27 @@ def backward(J:Tensor)->Tensor: # J, detached
     return J.detach()
 
 @patch
+def gradients(self:Distiller)->Tensor: # J, the mean over the iteration's fresh networks
+    "Fill `.grad` of the memory's tables with the meta-gradient"
+    inits = self.o['inits']
+    if inits>1 and isinstance(self.steps, FuncSteps): return backward(self.together(self.iteration))
+    return sum(backward(self.outer_loss(self.iteration, i)/inits) for i in range(inits))
+
+@patch
 def step(self:Distiller)->dict: # iteration, loss, grad_norm, seconds
     "One outer iteration; raises `Diverged` and leaves the memory alone when the meta-gradient is not finite"
     began, o, params = time.perf_counter(), self.o, self.memory.parameters()
     if o['decay']:
         for group in self.opt.param_groups: group['lr'] = o['outer_lr']*.5*(1+math.cos(math.pi*self.iteration/o['iterations']))
     self.opt.zero_grad()
-    if o['inits']>1 and isinstance(self.steps, FuncSteps): J = self.together(self.iteration); J.backward()
-    else: J = sum(backward(self.outer_loss(self.iteration, i)/o['inits']) for i in range(o['inits']))
+    J = self.gradients()
     norm = torch.nn.utils.clip_grad_norm_(params, o['clip'] or math.inf)
     if not (J.isfinite() and norm.isfinite()): raise Diverged(self.explain())
+    self.whole = False
     self.opt.step()
     self.history.append(dict(iteration=self.iteration, loss=J.item(), grad_norm=norm.item(), seconds=time.perf_counter()-began))
     self.iteration += 1
+    self.whole = True
     return self.history[-1]
 
 # %% ../nbs/50_distill.ipynb #9de1fa3c

@@ -223,9 +223,12 @@ def load(cls:Memory,
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
     head, tensors = read_tensors(path)
     try: head = json.loads(head.get('remember_past', '{}'))
-    except ValueError: head = {}
+    except (ValueError, RecursionError): head = {}
     check(isinstance(head, dict) and head.get('format')==FORMAT and 'bases' in tensors, f'{path} is a safetensors file but no memory ({FORMAT!r}); give a file written by Memory.save')
     check(head.get('digest')==digest(tensors), f'{path} was changed after it was written: its content does not match its digest; fetch it again')
+    sane = type(head.get('scale')) is int and 1<=head['scale']<=64 and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
+    sane = sane and ('coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
+    check(sane, f'{path} has a header that cannot be; fetch it again')
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
     try:
         white = whitening_from(head['whitening'], white) if head['whitening'] else None

@@ -115,11 +115,11 @@ class Run:
         elif create: write_json(known, self.settings)
     def __repr__(self): return f'{self.experiment}/{self.hash}: {"done" if self.done else "begun" if self.folder.exists() else "not begun"}'
 
-# %% ../nbs/25_runs.ipynb #2f26d6cd
+# %% ../nbs/25_runs.ipynb #cf4c47cf
 def _json(path):  # a JSON file's content, or `BadInput`
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except OSError as e: raise BadInput(f'cannot read {path} ({e.strerror})') from None
-    except ValueError: raise BadInput(f'{path} is not a JSON file; it is damaged: remove it and run again') from None
+    except (ValueError, RecursionError): raise BadInput(f'{path} is not a JSON file; it is damaged: remove it and run again') from None
 
 # %% ../nbs/25_runs.ipynb #a9be519f
 def read_record(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHARED', 'Learner', 'same_life']
 
-# %% ../../nbs/69_baselines_learner.ipynb #5de77f8b
-import math, time
+# %% ../../nbs/69_baselines_learner.ipynb #1786d727
+import io, math, time
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ SHARED = dict(
     outer_lr=0.1, outer_momentum=0.5,# SGD on the images
     seed=0)
 
-# %% ../../nbs/69_baselines_learner.ipynb #a1d39ec4
+# %% ../../nbs/69_baselines_learner.ipynb #2c6f68d7
 class Learner(Distiller):
     "Learns a memory by the `update` of a method; lives as a `Distiller` does"
     settings = SHARED
@@ -39,11 +39,14 @@ class Learner(Distiller):
     ):
         for k in settings: check(k in self.settings, f'{type(self).__name__} has no setting {k!r}; {nearest(k, self.settings)}')
         self.o = {**self.settings, **settings}
+        for k,v in self.o.items():
+            least = 0 if k in ('seed', 'iterations', 'net_epochs') else 1
+            check(not isinstance(self.settings[k], int) or (isinstance(v, int) and v>=least), f'setting {k} is {v!r}; give a whole number of {least} or more')
         check(tuple(x.shape[1:])==memory.shape, f'real images have shape {tuple(x.shape[1:])} but the memory recalls {memory.shape}; they must agree')
         self.memory, self.x, self.y, self.net = memory, x, y, net
         self.steps, self.sampler, self.augment = steps_for(net), ClassSampler(y, memory.d_y), Augment(self.o.get('augment', ''))
         for p in memory.parameters(): p.requires_grad_()
-        self.opt, self.iteration, self.history = self.optimiser(), 0, []
+        self.opt, self.iteration, self.history, self.whole = self.optimiser(), 0, [], True
 
 # %% ../../nbs/69_baselines_learner.ipynb #a235b1a3
 @patch
@@ -72,15 +75,16 @@ def move(self:Learner,
     self.opt.step()
     return dict(loss=loss.item(), grad_norm=norm.item())
 
-# %% ../../nbs/69_baselines_learner.ipynb #5b25d690
+# %% ../../nbs/69_baselines_learner.ipynb #f96793ce
 @patch
 def step(self:Learner)->dict: # iteration, loss, grad_norm, seconds and what the method adds
     "One iteration of the method; raises `Diverged` and leaves everything as it was when it is not finite"
     began, before = time.perf_counter(), self.state()
+    self.whole = False
     try: said = self.update(generator(self.o['seed'], self.iteration))
-    except Diverged: self.load_state(before); raise
+    except BaseException: self.load_state(before); self.whole = True; raise
     self.history.append(dict(iteration=self.iteration, **said, seconds=time.perf_counter()-began))
-    self.iteration += 1
+    self.iteration += 1; self.whole = True
     return self.history[-1]
 
 @patch
@@ -90,7 +94,7 @@ def update(self:Learner,
     "What a method does in one iteration"
     raise NotImplementedError(f'{type(self).__name__} has no update')
 
-# %% ../../nbs/69_baselines_learner.ipynb #d0c347a1
+# %% ../../nbs/69_baselines_learner.ipynb #9d52cddf
 def same_life(
     make,       # function of no arguments -> a fresh learner of a few iterations
     stop:int=2, # iteration to stop at
@@ -100,7 +104,8 @@ def same_life(
     form = [p.clone() for p in whole.net.parameters()]
     end = whole.run()
     first.run(lambda d: d.iteration==stop)
-    second.load_state(first.state())
+    file = io.BytesIO(); torch.save(first.state(), file); file.seek(0)
+    second.load_state(torch.load(file, weights_only=True))
     again = second.run()
     assert first.iteration==stop < whole.iteration==second.iteration
     assert torch.equal(end.bases, again.bases), 'continued and uninterrupted runs differ'

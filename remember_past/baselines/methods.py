@@ -26,15 +26,15 @@ TITLES = dict(dc='matching gradients (DC)', dsa='matching gradients under siames
               kip='kernel regression, exact fully connected kernel (KIP)', kip_conv='kernel regression, random convolutional features (KIP)',
               herding='real images chosen by herding', k_centre='real images chosen as centres')
 
-# %% ../../nbs/80_baselines_methods.ipynb #06737b8b
+# %% ../../nbs/80_baselines_methods.ipynb #0cf926ad
 STRONG, NO_FLIP = 'color_crop_cutout_flip_scale_rotate', 'color_crop_cutout_scale_rotate'
 
-TM_CELLS = { # N, M, latest start, image lr, lr of alpha, alpha, synthetic images a step
+TM_CELLS = { # N, M, epochs to start from, image lr, lr of alpha, alpha, synthetic images a step
     ('cifar10', 1): (50, 2, 5, 100., 1e-7, .01, None), ('cifar10', 10): (30, 2, 20, 1000., 1e-5, .01, None), ('cifar10', 50): (30, 2, 40, 1000., 1e-5, .001, 256),
     ('cifar100', 1): (20, 3, 20, 1000., 1e-5, .01, None), ('cifar100', 10): (20, 2, 20, 1000., 1e-5, .01, 256), ('cifar100', 50): (80, 2, 40, 1000., 1e-5, .01, 125),
     ('other', 1): (50, 2, 5, 100., 1e-7, .01, None), ('other', 10): (30, 2, 15, 1000., 1e-5, .01, None), ('other', 50): (40, 2, 40, 1000., 1e-5, .001, 256)}
 
-# %% ../../nbs/80_baselines_methods.ipynb #99793674
+# %% ../../nbs/80_baselines_methods.ipynb #a6aa2cdc
 def published(
     method:str,          # one of `LEARNERS`; any other has none
     ipc:int=1,           # images per class
@@ -51,7 +51,7 @@ def published(
     if method=='kip_conv': o.update(kernel='conv', ridge=5e-3, outer_lr=.001)
     if method=='tm':
         row = TM_CELLS[data if data in ('cifar10', 'cifar100') else 'other', min((1, 10, 50), key=lambda n: abs(n-ipc))]
-        o.update(zip(('inner_steps', 'expert_epochs', 'latest', 'outer_lr', 'lr_lr', 'inner_lr', 'student_batch'), row))
+        o.update(zip(('inner_steps', 'expert_epochs', 'starts', 'outer_lr', 'lr_lr', 'inner_lr', 'student_batch'), row))
     return o
 
 # %% ../../nbs/80_baselines_methods.ipynb #d5f8ca9f

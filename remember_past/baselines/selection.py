@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['RULES', 'herding', 'k_centre', 'Selection']
 
-# %% ../../nbs/79_baselines_selection.ipynb #8173ab4e
+# %% ../../nbs/79_baselines_selection.ipynb #489597b4
 import torch
 from fastcore.basics import patch
 from torch import Tensor
 from torch.func import functional_call
 from ..errors import check, nearest
 from ..training import generator, train, epochs
-from .learner import Learner, SHARED
+from .learner import Learner
 from .distribution_matching import Embed
 
 # %% ../../nbs/79_baselines_selection.ipynb #c1b33d02

@@ -106,21 +106,21 @@ def miss(
     "Squared distance to the expert, in units of the expert's own way"
     return (end-target).square().sum()/(start-target).square().sum()
 
-# %% ../../nbs/74_baselines_trajectory_matching.ipynb #8d38cb6b
+# %% ../../nbs/74_baselines_trajectory_matching.ipynb #1c7dfeb9
 class TrajectoryMatching(Learner):
     "TM: student against expert"
     settings = dict({k: v for k,v in SHARED.items() if k!='real_per_class'}, iterations=5000, outer_lr=100.,
         inner_steps=50, inner_lr=0.01,        # N and the first alpha
         lr_lr=1e-7,                           # how fast alpha is learned
         student_batch=None,                   # synthetic images a step; None: all
-        expert_epochs=2, latest=5,            # M, and the last epoch to start at
+        expert_epochs=2, starts=5,            # M, and how many of the first epochs a student may start from
         experts=100, trajectory=50, expert_lr=0.01, expert_batch=256,
         every=1)                              # keep the student's weights every so many steps, recompute the others
 
     def __init__(self, memory, x, y, net, folder=None, **settings):
         super().__init__(memory, x, y, net, **settings)
         o = self.o
-        check(o['latest']+o['expert_epochs']<=o['trajectory'], f"a student that starts at epoch {o['latest']} and aims {o['expert_epochs']} further needs experts of more than {o['trajectory']} epochs; raise trajectory or lower latest")
+        check(o['starts']-1+o['expert_epochs']<=o['trajectory'], f"a student that starts at epoch {o['starts']-1} and aims {o['expert_epochs']} further needs experts of more than {o['trajectory']} epochs; raise trajectory or lower starts")
         self.experts = Experts(self.steps, net, x, y, folder, **{k: o[k] for k in EXPERT})
 
 # %% ../../nbs/74_baselines_trajectory_matching.ipynb #b68725ee
@@ -155,14 +155,14 @@ def shown(self:TrajectoryMatching,
     X = torch.cat([self.augment(X[b], gen, shared=False) for b in batches])
     return X, Y[batches.flatten()], torch.arange(T*B, device=X.device).view(T, B)
 
-# %% ../../nbs/74_baselines_trajectory_matching.ipynb #147d7c73
+# %% ../../nbs/74_baselines_trajectory_matching.ipynb #c0790e1d
 @patch
 def mismatch(self:TrajectoryMatching,
     gen:torch.Generator, # chooses expert, start and lessons
 )->Tensor:               # scalar, differentiable in the memory and in `lr`
     "How far one student misses one expert"
     o, pick = self.o, lambda n: int(torch.randint(n, (), generator=gen))
-    i, t = pick(o['experts']), pick(o['latest']+1)
+    i, t = pick(o['experts']), pick(o['starts'])
     start, target = self.experts.at(i, t), self.experts.at(i, t+o['expert_epochs'])
     X, Y, batches = self.shown(gen)
     return miss(unroll(self.steps, start, X, Y, batches, self.lr, 0., every=o['every']), start, target)

@@ -1,0 +1,67 @@
+"Two processes of torchrun against one, and the commands that look at results: rp_status and rp_verify"
+import json, os, shutil, subprocess, sys
+from pathlib import Path
+import pytest
+from remember_past import reproduce as R, verify as V
+from remember_past.cells import cell_settings, run_cell
+from remember_past.memory import Memory
+from remember_past.runs import Run, write_bytes
+from test_survive import SMALL, clone, command, ended, grid, one_thread
+
+PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]
+
+
+def test_two_ranks_are_one_process_with_two_inits(tmp_path):
+    "gloo, two ranks with one fresh network each: the memory of one process with both, to float error"
+    out = tmp_path/'two.safetensors'
+    words = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'remember_past.ranks', *PAIRS, '--out', out, '--runs', tmp_path/'two']
+    env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'MASTER_PORT', 'MASTER_ADDR')}
+    p = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=240, env=env)
+    assert p.returncode == 0, p.stderr
+    one = run_cell(cell_settings(**SMALL | dict(inits=2)), tmp_path/'one')
+    a, b = Memory.load(out), Memory.load(tmp_path/'one'/'cells'/one['run']/'memory.safetensors')
+    for x, y in zip(a.parameters(), b.parameters()): assert (x-y).abs().max() < 1e-6
+    assert json.loads((tmp_path/'two'/'cells'/one['run']/'record.json').read_text())['settings'] == one['settings']
+
+
+def test_status_and_verify(clone, capsys):
+    "Every state of a cell is shown; a whole table stands, an edited record and a swapped memory do not"
+    grid(clone, dict(seed=[0, 1, 2, 3]), dict(seed=4, data='svhn'))
+    with pytest.raises(SystemExit): V.rp_status(['tinny'])
+    assert 'did you mean tiny?' in capsys.readouterr().err
+    settings = [cell_settings(**SMALL, seed=s) for s in range(4)]
+    records = [run_cell(s, clone/'runs') for s in settings[:2]]
+    write_bytes(Run(clone/'runs', 'cells', settings[2]).folder/'failed.json', b'{"error": "there was no room"}')
+    with Run(clone/'runs', 'cells', settings[3]).locked(): V.rp_status(['tiny'])
+    said = capsys.readouterr().out
+    for part in ('failed: there was no room', f'running in process {os.getpid()}', 'missing, and so is the data set svhn', '5 cells: 2 done, 1 running, 1 failed, 1 missing'): assert part in said
+    V.rp_verify('tiny', nets=3)
+    said = capsys.readouterr().out
+    assert said.count('stands') == 2 and said.count('not made yet') == 3
+
+    folders = [clone/'runs'/'cells'/r['run'] for r in records]
+    V.rp_verify(str(folders[0]/'memory.safetensors'), nets=2); capsys.readouterr()
+    shutil.copy(folders[1]/'memory.safetensors', folders[0]/'memory.safetensors')
+    for what in ('tiny', str(folders[0]/'record.json')):
+        with pytest.raises(SystemExit) as e: V.rp_verify(what)
+        assert e.value.code == 2 and 'is not the memory' in capsys.readouterr().err
+    record = folders[1]/'record.json'
+    record.write_text(record.read_text().replace('"mean": ', '"mean": 1'))
+    with pytest.raises(SystemExit) as e: V.rp_verify(str(record))
+    assert e.value.code == 2 and 'checksum' in capsys.readouterr().err
+
+
+def test_a_claim_that_does_not_stand(clone, capsys):
+    "Whoever recomputes the checksum of an edited record still has to train as well"
+    grid(clone, dict(seed=0, eval_nets=6))
+    settings = cell_settings(**SMALL | dict(eval_nets=6))
+    record = run_cell(settings, clone/'runs')
+    run, better = Run(clone/'runs', 'cells', settings), [a/2 + 50 for a in record['accuracy']]
+    memory = Memory.load(run.folder/'memory.safetensors')
+    memory.meta |= dict(accuracy=better)
+    memory.save(run.folder/'memory.safetensors')
+    import hashlib
+    keep = {k: v for k, v in record.items() if k not in ('path', 'checksum')}
+    run.finish(keep | dict(accuracy=better, memory_sha256=hashlib.sha256((run.folder/'memory.safetensors').read_bytes()).hexdigest()))
+    with pytest.raises(SystemExit) as e: V.rp_verify('tiny')
+    assert e.value.code == 1 and 'differs; recorded' in capsys.readouterr().out
