@@ -118,7 +118,7 @@ class _Unroll(torch.autograd.Function):
                 if o['trace'] is not None: o['trace']['adjoint'].append(dw.norm())
         return dw, dX, dY, dlr, None, None, None
 
-# %% ../nbs/40_bptt.ipynb #d08bbe32
+# %% ../nbs/40_bptt.ipynb #f5a6c11f
 def unroll(
     steps,              # `FuncSteps`, or anything with its `grad`, `hvp` and `flat`
     w:Tensor,           # flat initial parameters (P,)
@@ -140,7 +140,7 @@ def unroll(
     if trace is not None: trace.update(loss=[], adjoint=[])
     check(every>=1, f'weights cannot be kept every {every} steps; give 1 or more')
     alpha = lr if isinstance(lr, Tensor) else w.new_tensor(lr)
-    o = dict(lr=float(lr), momentum=momentum, window=window or T, every=every, host=host, track_momentum=track_momentum, trace=trace)
+    o = dict(lr=float(alpha.detach()), momentum=momentum, window=window or T, every=every, host=host, track_momentum=track_momentum, trace=trace)
     return _Unroll.apply(w, X, Y, alpha, steps, batches, o)
 
 # %% ../nbs/40_bptt.ipynb #35fbd3f9

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CELL', 'METHODS', 'cell_settings', 'cell_data', 'first_memory', 'learn', 'thinned', 'score', 'run_cell']
 
-# %% ../nbs/65_cells.ipynb #764ce94b
+# %% ../nbs/65_cells.ipynb #1613ac74
 import hashlib, math, statistics, time
 import torch
 from pathlib import Path
@@ -18,8 +18,9 @@ from .memory import Memory
 from .distill import Distiller, OUTER
 from .training import generator
 from .evaluate import evaluate, train_nets, protocol_text, PROTOCOL
+from .baselines.methods import LEARNERS, TITLES, published, first_images
 
-# %% ../nbs/65_cells.ipynb #d1f99dec
+# %% ../nbs/65_cells.ipynb #05a68ca3
 CELL = dict(
     data='cifar10', val=0.1,            # data set; share of the training set that is split off for validation
     select=False,                       # True: train without the validation split and score on it; False: train on all, score on test
@@ -35,20 +36,23 @@ METHODS = dict(
     bptt='free images of each class',
     bptt_ds='free images of each class at half resolution, four times as many',
     random='random real images of each class, nothing is learned',
-    all='the whole real training set, nothing is learned')
+    all='the whole real training set, nothing is learned',
+    **TITLES)
 
-# %% ../nbs/65_cells.ipynb #ad723bdb
+# %% ../nbs/65_cells.ipynb #d85261c7
 def cell_settings(
     **changes,  # changes to `CELL`
 )->dict:        # every setting of the cell
     "Complete, checked settings of one cell; raises `BadInput` for a key or value that cannot be"
+    method = changes.get('method', CELL['method'])
+    check(method in METHODS, f'there is no method {method!r}; {nearest(method, METHODS)}')
+    known = {**CELL, **published(method, changes.get('ipc', CELL['ipc']), changes.get('data', CELL['data']))}
     for k,v in changes.items():
-        check(k in CELL, f'there is no setting {k!r}; {nearest(k, CELL)}')
-        want = CELL[k]
+        check(k in known, f'there is no setting {k!r}; {nearest(k, known)}')
+        want = known[k]
         numeric = isinstance(want, (int, float)) and not isinstance(want, bool)
         check(not numeric or (isinstance(v, (int, float)) and not isinstance(v, bool)) or (v is None and k=='clip'), f'setting {k} must be a number but is {v!r}')
-    o = {**CELL, **changes}
-    check(o['method'] in METHODS, f"there is no method {o['method']!r}; {nearest(o['method'], METHODS)}")
+    o = {**known, **changes}
     for k in 'ipc', 'bases', 'scale', 'inner_steps', 'per_class', 'real_per_class', 'eval_nets', 'eval_epochs', 'eval_batch', 'width', 'depth': check(isinstance(o[k], int) and o[k]>=1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more')
     check(isinstance(o['iterations'], int) and o['iterations']>=0, f"setting iterations is {o['iterations']!r}; give a whole number of 0 or more")
     return o
@@ -66,7 +70,7 @@ def cell_data(
     white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'])
     return (ds if white is None else ds.map(white.apply)).to(device), white
 
-# %% ../nbs/65_cells.ipynb #222b2262
+# %% ../nbs/65_cells.ipynb #fdabb6ff
 def first_memory(
     o:dict,   # settings of the cell
     ds,       # whitened Dataset
@@ -77,10 +81,11 @@ def first_memory(
     if o['method']=='full': return Memory.addressed(K=o['bases'], scale=o['scale'], **args)
     if o['method']=='bptt_ds': return Memory.per_class(scale=2, **args)
     if o['method']=='bptt': return Memory.per_class(**args)
+    if o['method'] in LEARNERS: return Memory.per_class(**args, images=first_images(o['method'], ds.x_train, ds.y_train, ds.n_classes, o['ipc'], o['seed']))
     picks = ClassSampler(ds.y_train, ds.n_classes).draw(o['ipc'], torch.arange(ds.n_classes), generator(o['seed'], 'random'))
     return Memory.per_class(**args, images=ds.x_train[picks])
 
-# %% ../nbs/65_cells.ipynb #2231d0e3
+# %% ../nbs/65_cells.ipynb #5c8e7e68
 def learn(
     o:dict,             # settings of the cell
     ds,                 # whitened Dataset
@@ -88,9 +93,11 @@ def learn(
     run:Run=None,       # keeps checkpoints; None: none are kept
     progress=None,      # called with a dict: stage, done, of, loss, seconds_left
     every:float=30,     # seconds between checkpoints
+    distiller=Distiller,# what runs the outer loop of the paper's methods; another one spreads it over processes
 )->tuple:               # learned Memory on the CPU, history, dict of wall and cpu seconds
     "Distil, going on from a checkpoint if there is one"
-    d = Distiller(memory.to(ds.x_train.device), ds.x_train, ds.y_train, make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth']), **{k: o[k] for k in OUTER})
+    make, keys = (LEARNERS[o['method']], LEARNERS[o['method']].settings) if o['method'] in LEARNERS else (distiller, OUTER)
+    d = make(memory.to(ds.x_train.device), ds.x_train, ds.y_train, make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth']), **{k: o[k] for k in keys})
     old = run.load_checkpoint() if run else None
     if old: d.load_state(old)
     spent = dict(wall=0., cpu=0.) if not old else old['spent']
@@ -135,7 +142,7 @@ def score(
     return dict(accuracy=accs, mean=statistics.mean(accs), std=statistics.stdev(accs) if len(accs)>1 else None,
                 protocol=protocol_text(protocol, len(ds.x_train)).replace('recalled', 'real'), seconds=time.perf_counter()-began)
 
-# %% ../nbs/65_cells.ipynb #77df0112
+# %% ../nbs/65_cells.ipynb #5307c087
 def run_cell(
     settings:dict,     # from `cell_settings`
     root='runs',       # folder of all runs
@@ -143,6 +150,7 @@ def run_cell(
     data_root=None,    # data folder, see `load_data`
     progress=None,     # see `learn`
     fresh:bool=False,  # compute again even if the record is there
+    distiller=Distiller, # see `learn`
 )->dict:               # the record
     "Compute one cell, or read it if it was computed before; an interrupted cell goes on"
     o, dev = cell_settings(**settings), pick_device(device)
@@ -152,12 +160,12 @@ def run_cell(
     memory, history, spent = first_memory(o, ds, white) if o['method']!='all' else None, [], dict(wall=0, cpu=0)
     with Run(root, 'cells', o).locked(wait=True):
         if run.done and not fresh: return run.record
-        if o['method'] in ('full', 'bptt', 'bptt_ds'): memory, history, spent = learn(o, ds, memory, run, progress)
+        if o['method'] not in ('random', 'all'): memory, history, spent = learn(o, ds, memory, run, progress, distiller=distiller)
         cpu, result = time.process_time(), score(o, ds, memory, progress)
         record = dict(seed=o['seed'], **result, floats=memory.floats if memory else ds.x_train.numel(), r=memory.r if memory else None,
                       minutes=(spent['wall']+result['seconds'])/60, cpu_minutes=(spent['cpu']+time.process_time()-cpu)/60, history=thinned(history), memory=None)
         if memory:
-            memory.meta = dict(settings=o, accuracy=result['accuracy'], mean=result['mean'], protocol=result['protocol'])
+            memory.meta = dict(memory.meta, settings=o, accuracy=result['accuracy'], mean=result['mean'], protocol=result['protocol'])
             file = memory.to('cpu').save(run.folder/'memory.safetensors')
             record |= dict(memory=file.name, memory_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
         return run.finish(record, dev)

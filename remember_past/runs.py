@@ -44,14 +44,14 @@ def settings_hash(
     "The name of the run that these settings define"
     return hashlib.sha256(canonical(settings)).hexdigest()[:12]
 
-# %% ../nbs/25_runs.ipynb #f460e983
+# %% ../nbs/25_runs.ipynb #fb8f64c1
 def write_bytes(
     path,        # file to write; its folder is made
     data:bytes,  # all of its content
 )->Path:         # `path`
     "Write a file whole or not at all; `BadInput` when the folder cannot be written"
     path = Path(path)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    tmp = path.with_name(f'.{path.name}.{os.urandom(4).hex()}.tmp')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(tmp, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
