@@ -8,9 +8,9 @@ __all__ = ['CASE', 'ARMS', 'DIFFERS', 'GRIDS', 'bench_case', 'case_name', 'Probl
            'arms_for', 'difference', 'forward_flops', 'throughput', 'clocked', 'peak', 'one_line', 'wake_up', 'worker',
            'serve', 'Silent', 'Arm', 'predict', 'too_much', 'begin', 'turn', 'exact', 'started', 'load', 'measure',
            'ratio', 'operations', 'floor_seconds', 'share', 'line_of', 'described', 'grid', 'bench_settings', 'bench',
-           'kept_rows', 'rp_bench', 'publish_record', 'bench_records', 'time_for']
+           'kept_rows', 'rp_bench', 'publish_record', 'bench_records']
 
-# %% ../nbs/92_bench.ipynb #527ed99b
+# %% ../nbs/92_bench.ipynb #678fbb90
 import contextlib, copy, ctypes, gc, json, multiprocessing, os, resource, statistics, sys, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from .runs import Run, environment, find_records, write_bytes, write_json
 from .data import pick_device
 from .nets import fresh_params, make_net
 from .bptt import Flat, FuncSteps, draw_batches, end_loss, unroll
-from .training import generator, steps_for, train_all
+from .training import generator, many, steps_for, train_all
 
 # %% ../nbs/92_bench.ipynb #d0a0694d
 CASE = dict(
@@ -197,7 +197,7 @@ def by_torchopt(
         return torch.autograd.grad(F.cross_entropy(net(p.x), p.y), X)[0]
     return run
 
-# %% ../nbs/92_bench.ipynb #8d061782
+# %% ../nbs/92_bench.ipynb #26a1476d
 def generic(
     p:Problem,          # the work
     compile:bool=False, # by `torch.compile`?
@@ -210,10 +210,10 @@ def by_training(
     together:bool,  # stacked, or one after the other?
 ):                  # run(T)
     "Train the networks of an evaluation"
-    steps = generic(p) if together else steps_for(p.net)
+    steps = generic(p) if together and many(steps_for(p.net)) is None else steps_for(p.net)
     return lambda T: train_all(steps, p.ws, p.X, p.Y, [p.batches[:T]]*len(p.ws), p.lr, p.momentum, together=together)
 
-# %% ../nbs/92_bench.ipynb #4aa497bb
+# %% ../nbs/92_bench.ipynb #ce8b616f
 ARMS = dict(
     ours=('ours', lambda p: by_unroll(p, steps_for(p.net))),
     func=('ours, torch.func', lambda p: by_unroll(p, generic(p))),
@@ -233,7 +233,7 @@ def arms_for(
     "The arms that a case is measured with"
     if case['nets']: return ['together', 'single']
     out = ('together', 'single') if compile else ('together', 'single', 'compiled')
-    return [a for a in ARMS if a not in out and (a != 'func' or case['net'] == 'convnet')]  # for an MLP `ours` is `func`
+    return [a for a in ARMS if a not in out]
 
 # %% ../nbs/92_bench.ipynb #a21e96e1
 def difference(
@@ -696,19 +696,3 @@ def bench_records(
     runs, home = Path(runs or Path(root)/'runs'), Path(root)/'figures'/'bench'
     found = [find_records(f, 'bench') for f in (home, runs) if f.is_dir()]
     return [r for part in found for r in sorted(part, key=lambda r: r['date'], reverse=True)]
-
-# %% ../nbs/92_bench.ipynb #630d6f2b
-def time_for(
-    steps,           # step functions, see `steps_for`
-    X:Tensor,        # the images of one inner step (B, C, H, W)
-    Y:Tensor,        # their labels
-    T:int,           # inner steps
-    rounds:int=3,    # how often each is tried; the median counts
-)->float:            # seconds
-    "Predicted time of one outer iteration"
-    check(T >= 1 and rounds >= 1, f'T={T} and rounds={rounds}: give 1 or more of each')
-    gen = torch.Generator().manual_seed(0)
-    w = .05*torch.randn(steps.flat.size, generator=gen).to(X)
-    calls = (lambda: steps.grad(w, X, Y)), (lambda: steps.hvp(w, X, Y, w))
-    each = [[clocked(f, X.device)[0] for _ in range(rounds + 1)][1:] for f in calls]  # the first call warms up
-    return T*sum(statistics.median(e) for e in each)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OUTER', 'Distiller', 'Diverged', 'backward', 'copy_state', 'distill']
 
-# %% ../nbs/50_distill.ipynb #030e2868
+# %% ../nbs/50_distill.ipynb #df94c51f
 import math, time
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
@@ -15,8 +15,8 @@ from .data import ClassSampler
 from .augment import Augment
 from .nets import fresh_params
 from .memory import Memory
-from .bptt import FuncSteps, unroll, end_loss, draw_batches
-from .training import Stacked, generator, draw_seed, steps_for
+from .bptt import unroll, end_loss, draw_batches
+from .training import Stacked, generator, draw_seed, many, steps_for
 
 # %% ../nbs/50_distill.ipynb #90b8b2ed
 OUTER = dict(
@@ -33,7 +33,7 @@ OUTER = dict(
     clip=2.0,                 # largest norm of the meta-gradient; None: no clipping
     iterations=50_000, seed=0)
 
-# %% ../nbs/50_distill.ipynb #0f04f004
+# %% ../nbs/50_distill.ipynb #e89f4820
 class Distiller:
     "Learns a memory from real images; `step` is one outer iteration"
     def __init__(self,
@@ -52,7 +52,7 @@ class Distiller:
         check(self.o['outer'] in ('sgd', 'adam'), f'the outer optimiser {self.o["outer"]!r} is unknown; choose sgd or adam')
         check(tuple(x.shape[1:])==memory.shape, f'real images have shape {tuple(x.shape[1:])} but the memory recalls {memory.shape}; they must agree')
         self.memory, self.x, self.y, self.net, self.loss = memory, x, y, net, loss or F.cross_entropy
-        self.steps, self.sampler, self.augment = steps_for(net, loss), ClassSampler(y, memory.d_y), Augment(self.o['augment'])
+        self.steps, self.sampler, self.augment = steps_for(net, loss, device=x.device), ClassSampler(y, memory.d_y), Augment(self.o['augment'])
         for p in memory.parameters(): p.requires_grad_()
         self.opt = (torch.optim.Adam(memory.parameters(), lr=self.o['outer_lr']) if self.o['outer']=='adam' else
                     torch.optim.SGD(memory.parameters(), lr=self.o['outer_lr'], momentum=self.o['outer_momentum']))
@@ -117,7 +117,7 @@ def explain(self:Distiller)->str: # one sentence
              f'the gradient on its way back at inner step {T-back.index(False)} of {T}' if False in back else 'the outer loss')
     return f'outer iteration {self.iteration}: {where} is not finite; the memory is left as it was, lower inner_lr, outer_lr or inner_steps'
 
-# %% ../nbs/50_distill.ipynb #149bf7d4
+# %% ../nbs/50_distill.ipynb #2e0bbf6c
 def backward(J:Tensor)->Tensor: # J, detached
     "Add the derivative of one part of the loss, and let its graph go"
     J.backward()
@@ -127,7 +127,7 @@ def backward(J:Tensor)->Tensor: # J, detached
 def gradients(self:Distiller)->Tensor: # J, the mean over the iteration's fresh networks
     "Fill `.grad` of the memory's tables with the meta-gradient"
     inits = self.o['inits']
-    if inits>1 and isinstance(self.steps, FuncSteps): return backward(self.together(self.iteration))
+    if inits>1 and many(self.steps) is not None: return backward(self.together(self.iteration))
     return sum(backward(self.outer_loss(self.iteration, i)/inits) for i in range(inits))
 
 @patch

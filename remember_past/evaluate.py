@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROTOCOL', 'protocol_text', 'accuracy', 'train_nets', 'evaluate']
 
-# %% ../nbs/60_evaluate.ipynb #efb20e9c
+# %% ../nbs/60_evaluate.ipynb #0728bdb8
 import statistics, time
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from .errors import check
 from .augment import Augment
 from .nets import fresh_params
 from .memory import Memory
-from .bptt import FuncSteps
-from .training import generator, draw_seed, steps_for, train_all, epochs
+from .training import generator, draw_seed, many, steps_for, train_all, epochs
 
 # %% ../nbs/60_evaluate.ipynb #e9971cc7
 PROTOCOL = dict(
@@ -49,7 +48,7 @@ def accuracy(
     right = sum((functional_call(net, params, (xb,)).argmax(1)==yb).sum().item() for xb,yb in zip(x.split(batch), y.split(batch)))
     return 100*right/len(y)
 
-# %% ../nbs/60_evaluate.ipynb #0a50aab1
+# %% ../nbs/60_evaluate.ipynb #5b8a7527
 def train_nets(
     net:nn.Module,    # the network's form
     X:Tensor,         # images to train on (N, C, H, W)
@@ -61,13 +60,13 @@ def train_nets(
     **protocol,       # changes to `PROTOCOL`
 )->list:              # test accuracy of each network, percent
     "Train fresh networks on one set, test them on another"
-    o, steps = {**PROTOCOL, **protocol}, steps_for(net)
+    o, steps = {**PROTOCOL, **protocol}, steps_for(net, device=X.device)
     check(o['nets']>=1 and o['epochs']>=1, f"an evaluation of {o['nets']} networks and {o['epochs']} epochs is empty; give 1 or more of each")
     aug, gens = Augment(o['augment']), [generator(seed, 'eval', i) for i in range(o['nets'])]
     ws = torch.stack([steps.flat.flatten(fresh_params(net, draw_seed(g))).to(X) for g in gens])
     changes = [(lambda xb, g=g: aug(xb, g, shared=False)) if o['augment'] else None for g in gens]
     orders, accs = [(b.to(X.device) for b in epochs(len(X), o['epochs'], o['batch'], g)) for g in gens], []
-    for part in torch.arange(o['nets']).split(o['nets'] if isinstance(steps, FuncSteps) else 1):
+    for part in torch.arange(o['nets']).split(1 if many(steps) is None else o['nets']):
         trained = train_all(steps, ws[part], X, Y, [orders[i] for i in part], o['lr'], o['momentum'], [changes[i] for i in part])
         accs += [accuracy(net, steps.flat.unflatten(w), x, y) for w in trained]
         if callback: callback(len(accs), accs)

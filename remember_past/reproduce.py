@@ -7,10 +7,10 @@ __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'pars
            'expand', 'plain_values', 'cells_of', 'known_data', 'check_budget', 'cell_file', 'results', 'memory_path',
            'copy', 'publish', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'save_figure',
            'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook', 'survey',
-           'reproduce', 'in_minutes', 'render', 'announce', 'pm', 'aligned', 'report', 'heed_sigterm', 'command',
-           'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
+           'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'pm', 'aligned', 'report', 'heed_sigterm',
+           'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
 
-# %% ../nbs/95_reproduce.ipynb #e5693c3a
+# %% ../nbs/95_reproduce.ipynb #89b91e0d
 import ast, configparser, functools, hashlib, io, itertools, json, math, os, signal, sys, threading, time, warnings
 from pathlib import Path
 import numpy as np, yaml
@@ -21,7 +21,8 @@ from .runs import Run, canonical, find_records, settings_hash, write_bytes, writ
 from .data import DATASETS, data_root, load_data, pick_device, present
 from .nets import make_net
 from .memory import Memory, budget, rows_for
-from .cells import CELL, cell_settings, run_cell
+from .bench import bench_records
+from .cells import CELL, cell_cost, cell_settings, run_cell
 from .workers import Line, NOT_FINISHED, cell_name, expected_minutes, make_missing, reason
 from .evaluate import PROTOCOL, evaluate
 
@@ -316,7 +317,7 @@ def notebook_values(
     for k in values: check(k in known, f'nbs/paper/{name}.ipynb has no parameter {k!r}, which nbs/paper/params/{profile}/{name}.yml sets; {nearest(k, known)}')
     return values
 
-# %% ../nbs/95_reproduce.ipynb #82fd81fb
+# %% ../nbs/95_reproduce.ipynb #61b011a7
 def stamp(
     root,         # the repository
     profile:str,  # quick, small or paper
@@ -326,6 +327,7 @@ def stamp(
     "What a notebook depends on, in one hash"
     nb = json.loads((Path(root)/'nbs'/'paper'/f'{name}.ipynb').read_text(encoding='utf-8'))
     cells = [(r['run'], r['record']['checksum'] if r['record'] else r['state']) for r in results(root, profile, name, runs)]
+    if not cells: cells = [r['checksum'] for r in bench_records(root, runs)]  # `cost` reads measurements instead
     reads = [[''.join(c['source']) for c in nb['cells']], notebook_values(root, profile, name, runs), published(root), cells]
     return hashlib.sha256(canonical(reads)).hexdigest()
 
@@ -395,7 +397,7 @@ def survey(
         if r['state'] == 'missing': check_budget(r['settings'])
     return list(cells.values())
 
-# %% ../nbs/95_reproduce.ipynb #b7123db4
+# %% ../nbs/95_reproduce.ipynb #b09b9f8e
 def reproduce(
     names=(),             # tables and figures; none is all that the profile has
     profile='quick',      # quick, small or paper
@@ -416,7 +418,7 @@ def reproduce(
     cells = survey(root, profile, names, runs, fresh)
     todo = [r for r in cells if r['state'] == 'missing']
     if todo and not dry_run: write_bytes(runs/f'.writable.{os.getpid()}', b'').unlink()  # else refused here, before anything is said
-    announce(cells, say, workers)
+    announce(cells, say, workers, device if dry_run else None)
     if dry_run: return cells, []
     make_missing(todo, runs, device, fresh, out, workers, until, ray)
     for r in cells: publish(r['record'], root, profile) if r['record'] else None
@@ -451,11 +453,22 @@ def render(
     if rest: say(f'\nnot finished: {rest} of {len(cells)} cells are still to be made; the same command goes on')
     return notebooks
 
-# %% ../nbs/95_reproduce.ipynb #3c3995a4
+# %% ../nbs/95_reproduce.ipynb #fd3c5e62
+def predicted(
+    settings:dict,  # complete settings of a cell
+    device='cpu',   # torch device
+)->str:             # '' for a cell that learns nothing by BPTT
+    "Predicted time and memory of a cell, in words"
+    if settings['method'] not in ('full', 'bptt', 'bptt_ds'): return ''
+    c = cell_cost(settings, device=device)
+    return f', about {c["minutes"]:.1f} minutes ({c["seconds"]:.2f} s an outer iteration), {c["bytes"]/2**20:.1f} MiB of kept weights'
+
+# %% ../nbs/95_reproduce.ipynb #4be7e6fb
 def announce(
     cells:list,     # see `survey`
     say=print,      # writes a line
     workers:int=1,  # how many share the work
+    device=None,    # time the first steps of each missing cell on this device, and predict; None predicts from records only
 ):
     "Say what is there, what is missing and how long it may take"
     records = [r['record'] for r in cells if r['record']]
@@ -463,7 +476,8 @@ def announce(
     guesses = [expected_minutes(r['settings'], records) for r in todo]
     for r in cells:
         guess = guesses[todo.index(r)] if r in todo else None
-        say(f'{cell_name(r["settings"])}: {r["state"]}' + (f', about {guess:.1f} minutes' if guess else ''))
+        cost = predicted(r['settings'], device) if r in todo and device else ''
+        say(f'{cell_name(r["settings"])}: {r["state"]}' + (cost or (f', about {guess:.1f} minutes' if guess else '')))
     n = {s: sum(r['state'].startswith(s) for r in cells) for s in ('there', 'missing', 'skipped')}
     cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
     say(f'{len(cells)} cells: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped{cost}')
@@ -556,7 +570,7 @@ def read_settings(
     known_data(settings['data'], 'the settings')
     return settings
 
-# %% ../nbs/95_reproduce.ipynb #d27e0800
+# %% ../nbs/95_reproduce.ipynb #6f8ae558
 @command
 def rp_distill(
     settings:Param('settings as KEY=VALUE, as data=digits ipc=1; the others are the paper\'s', str, nargs='*', opt=False)=None,
@@ -564,12 +578,14 @@ def rp_distill(
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
     runs:str='runs',               # folder of runs, where an interrupted one goes on
+    dry_run:bool=False,            # only predict time and memory
 ):
     "Distil a data set into a memory file, and score it"
     _calm(); heed_sigterm()
     s, device = read_settings(settings or (), params), str(pick_device(device))
     check(s['method'] not in ('random', 'all'), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     check_budget(s)
+    if dry_run: print(f'{cell_name(s)}{predicted(s, device)}'); return
     line = Line([s]); line.start(0)
     record = run_cell(s, runs, device, progress=line)
     line.end(f'{pm((record["mean"], record["std"]))} %')

@@ -154,15 +154,6 @@ def test_refuses(tmp_path, monkeypatch, capsys, kw, says):
     assert e.value.code == 2 and says in err and err.count('\n') == 1 and out == '' and not list(tmp_path.iterdir())
 
 
-def test_time_for():
-    "A prediction is a time, and grows with the steps"
-    p = B.problem(B.bench_case(**SMALL))
-    steps = steps_for(p.net)
-    one, many = (min(B.time_for(steps, p.X[:6], p.Y[:6], T) for _ in range(3)) for T in (1, 100))
-    assert 0 < one < many
-    with pytest.raises(BadInput, match='T=0'): B.time_for(steps, p.X, p.Y, 0)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device here; `rp_bench --grid cuda --device cuda` is the whole of it')
 def test_cuda():
     "On a card: the same gradients, and growth a step counted on the card"

@@ -10,6 +10,7 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.func import functional_call
+from ..memory import Memory
 from ..errors import check
 from ..fused import form_of
 from ..training import train, epochs
@@ -43,7 +44,7 @@ def layer_weights(
 def alignment(
     real:list,       # activations of the real images, class after class, n of each
     syn:list,        # of the synthetic images, r of each
-    n_classes:int,
+    n_classes:int,   # C
     low:float=0.1,   # see `layer_weights`
 )->Tensor:           # scalar
     "Weighted squared distances of the class means in every layer"
@@ -54,7 +55,7 @@ def alignment(
 def recognition(
     real:Tensor,  # features of the real images (C*n, F), class after class
     syn:Tensor,   # features of the synthetic images (C*r, F)
-    n_classes:int,
+    n_classes:int,# C
 )->Tensor:        # scalar, summed over the real images
     "Cross-entropy of real images against the synthetic class centres"
     centres = syn.unflatten(0, (n_classes, -1)).mean(1)
@@ -72,8 +73,19 @@ class Band:
         self.values = [*self.values, value][-self.size:]
         return max(self.values)-min(self.values) if len(self.values)==self.size else None
 
-def settled(width, below=0.04)->bool: return width is not None and width<below # this network has nothing more to say
-def moved(width, above=0.03)->bool: return width is not None and width>above   # it has become another network
+def settled(
+    width,      # from `Band.add`
+    below=0.04, # band that counts as flat
+)->bool:
+    "Has this network nothing more to say?"
+    return width is not None and width<below
+
+def moved(
+    width,      # from `Band.add`
+    above=0.03, # band that counts as a change
+)->bool:
+    "Has it become another network?"
+    return width is not None and width>above
 
 # %% ../../nbs/76_baselines_cafe.ipynb #9b54845b
 class CAFE(Learner):
@@ -84,7 +96,13 @@ class CAFE(Learner):
         most_moves=100, most_epochs=100,# of the images; of the network between two moves
         net_lr=0.01, net_batch=256)
 
-    def __init__(self, memory, x, y, net, **settings):
+    def __init__(self,
+        memory:Memory,   # where to start; its tensors are learned in place
+        x:Tensor,        # real images (N, C, H, W), whitened as the memory's
+        y:Tensor,        # their labels (N,), 0 … C-1
+        net:nn.Module,   # the network's form, a ConvNet
+        **settings,      # changes to the method's `settings`
+    ):
         super().__init__(memory, x, y, net, **settings)
         self.layers = Layers(net)
 

@@ -11,6 +11,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.func import functional_call
+from ..memory import Memory
 from ..errors import check
 from ..nets import ConvNet, fresh_params
 from ..fused import FusedConvNet
@@ -56,7 +57,13 @@ class DistributionMatching(Learner):
     "DM: the loss compares class means of random features"
     settings = dict(SHARED, iterations=20_000, outer_lr=1.0, augment='color_crop_cutout_flip_scale_rotate')
 
-    def __init__(self, memory, x, y, net, **settings):
+    def __init__(self,
+        memory:Memory,   # where to start; its tensors are learned in place
+        x:Tensor,        # real images (N, C, H, W), whitened as the memory's
+        y:Tensor,        # their labels (N,), 0 … C-1
+        net:nn.Module,   # the network's form, with `embed`
+        **settings,      # changes to the method's `settings`
+    ):
         super().__init__(memory, x, y, net, **settings)
         self.look = Look(net)
 

@@ -9,7 +9,8 @@ __all__ = ['KERNELS', 'fc_kernel', 'targets', 'regress', 'draw_filters', 'featur
 import math
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from torch import Tensor
+from torch import Tensor, nn
+from ..memory import Memory
 from ..errors import check, nearest
 from .learner import Learner, SHARED
 
@@ -38,7 +39,7 @@ def fc_kernel(
 # %% ../../nbs/78_baselines_kip.ipynb #a87c9ac9
 def targets(
     y:Tensor,       # labels (N,)
-    n_classes:int,
+    n_classes:int,  # C
 )->Tensor:          # (N, C), float64; rows sum to 0
     "One-hot minus 1/C"
     return F.one_hot(y, n_classes).double() - 1/n_classes
@@ -95,7 +96,13 @@ class KIP(Learner):
         hidden=1,                      # hidden layers of 'fc'
         nets=8, kernel_width=256, kernel_depth=3) # random networks of 'conv'
 
-    def __init__(self, memory, x, y, net, **settings):
+    def __init__(self,
+        memory:Memory,   # where to start; its tensors are learned in place
+        x:Tensor,        # real images (N, C, H, W), whitened as the memory's
+        y:Tensor,        # their labels (N,), 0 … C-1
+        net:nn.Module,   # the network's form; the kernel has its own
+        **settings,      # changes to the method's `settings`
+    ):
         super().__init__(memory, x, y, net, **settings)
         check(self.o['kernel'] in KERNELS, f"there is no kernel {self.o['kernel']!r}; {nearest(self.o['kernel'], KERNELS)}")
 

@@ -59,9 +59,9 @@ def first_images(
     method:str,  # one of `LEARNERS`
     x:Tensor,    # real images (N, C, H, W), whitened
     y:Tensor,    # their labels (N,)
-    n_classes:int,
+    n_classes:int, # C
     ipc:int,     # images per class
-    seed:int=0,
+    seed:int=0,  # of noise or draw
 )->Tensor:       # (n_classes*ipc, C, H, W), class after class
     "The images a method starts from"
     if method in ('dc', 'cafe'): return torch.randn(n_classes*ipc, *x.shape[1:], generator=generator(seed, 'noise')).to(x)

@@ -8,8 +8,9 @@ __all__ = ['RULES', 'herding', 'k_centre', 'Selection']
 # %% ../../nbs/79_baselines_selection.ipynb #489597b4
 import torch
 from fastcore.basics import patch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
+from ..memory import Memory
 from ..errors import check, nearest
 from ..training import generator, train, epochs
 from .learner import Learner
@@ -44,7 +45,13 @@ class Selection(Learner):
     "Chooses real images of each class by a rule"
     settings = dict(iterations=10_000, rule='herding', net_epochs=10, net_lr=0.01, net_momentum=0.9, net_batch=256, seed=0)
 
-    def __init__(self, memory, x, y, net, **settings):
+    def __init__(self,
+        memory:Memory,   # where to start; its tensors are learned in place
+        x:Tensor,        # real images (N, C, H, W), whitened as the memory's
+        y:Tensor,        # their labels (N,), 0 … C-1
+        net:nn.Module,   # the network's form
+        **settings,      # changes to the method's `settings`
+    ):
         check(memory.coefs is None and memory.scale==1, 'real images can only be kept whole: give a Memory.per_class of scale 1')
         super().__init__(memory, x, y, net, **settings)
         check(self.o['rule'] in RULES, f"there is no rule {self.o['rule']!r}; {nearest(self.o['rule'], RULES)}")
@@ -65,7 +72,9 @@ def state(self:Selection)->dict: # as the distiller's, and `taken`
     return dict(super(Selection, self).state(), taken=self.taken.clone())
 
 @patch
-def load_state(self:Selection, state:dict):
+def load_state(self:Selection,
+    state:dict,  # from `state`
+):
     "Go on from a checkpoint"
     super(Selection, self).load_state(state); self.taken = state['taken'].clone()
 

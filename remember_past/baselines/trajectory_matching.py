@@ -117,7 +117,14 @@ class TrajectoryMatching(Learner):
         experts=100, trajectory=50, expert_lr=0.01, expert_batch=256,
         every=1)                              # keep the student's weights every so many steps, recompute the others
 
-    def __init__(self, memory, x, y, net, folder=None, **settings):
+    def __init__(self,
+        memory:Memory,   # where to start; its tensors are learned in place
+        x:Tensor,        # real images (N, C, H, W), whitened as the memory's
+        y:Tensor,        # their labels (N,), 0 … C-1
+        net:nn.Module,   # the network's form
+        folder=None,     # where trajectories are kept; None: in memory only
+        **settings,      # changes to the method's `settings`
+    ):
         super().__init__(memory, x, y, net, **settings)
         o = self.o
         check(o['starts']-1+o['expert_epochs']<=o['trajectory'], f"a student that starts at epoch {o['starts']-1} and aims {o['expert_epochs']} further needs experts of more than {o['trajectory']} epochs; raise trajectory or lower starts")
@@ -136,7 +143,9 @@ def state(self:TrajectoryMatching)->dict: # as the distiller's, and `lr`
     return dict(super(TrajectoryMatching, self).state(), lr=self.lr.item())
 
 @patch
-def load_state(self:TrajectoryMatching, state:dict):
+def load_state(self:TrajectoryMatching,
+    state:dict,  # from `state`
+):
     "Go on from a checkpoint"
     super(TrajectoryMatching, self).load_state(state)
     with torch.no_grad(): self.lr.fill_(state['lr'])
