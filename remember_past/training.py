@@ -28,20 +28,21 @@ def draw_seed(gen:torch.Generator)->int: # 0 … 2^31 - 1
     "An integer seed out of a generator"
     return int(torch.randint(2**31, (), generator=gen))
 
-# %% ../nbs/44_training.ipynb #b212eae2
+# %% ../nbs/44_training.ipynb #e10871ab
 def steps_for(
     net:nn.Module,      # the network; only its form is used, not its weights
     loss=None,          # function (outputs, targets) -> scalar; None: cross-entropy
     compile:bool=False, # compile the generic step functions (`torch.compile`)
     device='cpu',       # where they will run; on CUDA a ConvNet takes the generic ones, compiled
+    **options,          # `dtype` and `channels_last` of `FuncSteps`; giving one takes the generic ones
 ):                      # `FusedConvNet`, `FusedMLP` or `FuncSteps`
     "The fastest exact step functions for a network and a loss"
-    cuda = torch.device(device).type=='cuda'
-    if cuda and loss is None and FusedConvNet.fits(net): loss, compile = F.cross_entropy, True
+    if options: loss = loss or F.cross_entropy
+    elif torch.device(device).type=='cuda' and loss is None and FusedConvNet.fits(net): loss, compile = F.cross_entropy, True
     for kind in (FusedConvNet, FusedMLP) if loss is None else ():
         if kind.fits(net): return kind(net)
     f, params = loss or F.cross_entropy, {k: p.detach() for k,p in net.named_parameters()}
-    return FuncSteps(lambda p, x, y: f(functional_call(net, p, (x,)), y), params, compile)
+    return FuncSteps(lambda p, x, y: f(functional_call(net, p, (x,)), y), params, compile, **options)
 
 # %% ../nbs/44_training.ipynb #5920cd62
 def train(
