@@ -7,8 +7,8 @@ __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'pars
            'expand', 'plain_values', 'cells_of', 'known_data', 'check_budget', 'cell_file', 'results', 'memory_path',
            'copy', 'publish', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'save_figure',
            'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook', 'survey',
-           'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'pm', 'aligned', 'report', 'heed_sigterm',
-           'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
+           'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm', 'aligned', 'report',
+           'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
 
 # %% ../nbs/95_reproduce.ipynb #89b91e0d
 import ast, configparser, functools, hashlib, io, itertools, json, math, os, signal, sys, threading, time, warnings
@@ -243,7 +243,8 @@ def paper_number(
     numbers:dict,    # see `published`
 )->list:             # [mean, spread] in percent; None where the paper has no such cell
     "What the paper reports for a cell"
-    table, column = ('table1', 'Ours') if settings['method'] == 'full' else ('table2', settings['method'])
+    competitors = {m: ('table1', m.upper()) for m in ('dc', 'dsa', 'dm', 'cafe', 'tm')}  # its KIP has another kernel than ours
+    table, column = ('table1', 'Ours') if settings['method'] == 'full' else competitors.get(settings['method'], ('table2', settings['method']))
     if settings['method'] == 'full' and settings['data'] in ('cifar10', 'cifar100') and not settings['augment']: table, column = 'table2', 'full_no_augment'
     return numbers[table].get(settings['data'], {}).get(settings['ipc'], {}).get(column)
 
@@ -482,7 +483,17 @@ def announce(
     cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
     say(f'{len(cells)} cells: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped{cost}')
 
-# %% ../nbs/95_reproduce.ipynb #bbc24b27
+# %% ../nbs/95_reproduce.ipynb #6fa932f4
+def distinct(
+    cells:list,  # complete settings
+)->list:         # their names, with what differs where the name alone is the same
+    "Names that tell cells apart"
+    names = [cell_name(s) for s in cells]
+    alike = {n: [s for s, m in zip(cells, names) if m == n] for n in names}
+    differ = {n: [k for k in some[0] if len({str(s.get(k)) for s in some}) > 1] for n, some in alike.items()}
+    return [n + ''.join(f', {k} {s[k]}' for k in differ[n][:3]) for n, s in zip(names, cells)]
+
+# %% ../nbs/95_reproduce.ipynb #64d3a317
 def pm(
     pair,   # [mean, spread], or None; the spread of one network is None
 )->str:     # '66.4 ± 0.4', '-' where there is none
@@ -505,11 +516,11 @@ def report(
     say=print,       # writes a line
 ):
     "The list at the end: what was made, how long it took, our number beside the paper's"
-    def row(r):
+    def row(r, name):
         rec = r['record'] or {}
-        return [cell_name(r['settings']), pm((rec.get('mean'), rec.get('std'))),
+        return [name, pm((rec.get('mean'), rec.get('std'))),
                 pm(paper_number(r['settings'], numbers)), f'{rec["minutes"]:.1f}' if rec.get('minutes') is not None else '-', r['state']]
-    say('\n' + aligned([['cell', 'ours, %', 'paper, %', 'minutes', 'state'], *map(row, cells)]))
+    say('\n' + aligned([['cell', 'ours, %', 'paper, %', 'minutes', 'state'], *map(row, cells, distinct([r['settings'] for r in cells]))]))
     if notebooks: say('\n' + aligned([['notebook', 'seconds', 'state', f'files in figures/{profile}/'], *([n['name'], f'{n["seconds"]:.0f}', n['state'], ' '.join(n['files']) or '-'] for n in notebooks)]))
 
 # %% ../nbs/95_reproduce.ipynb #dd9ad7bb
