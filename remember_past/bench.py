@@ -548,8 +548,8 @@ def share(
     best = max((t[1] for t in row['throughput']), default=0)
     return operations(row)/seconds/best if best else None
 
-# %% ../nbs/92_bench.ipynb #c90a4ffa
-DIFFERS = 1e-2  # relative difference of a float32 result from float64 that is no rounding
+# %% ../nbs/92_bench.ipynb #f035779f
+DIFFERS = .2  # relative difference of a float32 result from float64 that is no rounding; see What could go wrong
 
 def line_of(
     row:dict,  # see `measure`

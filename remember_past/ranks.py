@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['RankDistiller', 'share', 'Nothing', 'join', 'cell_on_ranks', 'ranks']
 
-# %% ../nbs/97_ranks.ipynb #db3b076f
+# %% ../nbs/97_ranks.ipynb #d93569f8
 import os, sys
+from datetime import timedelta
 import torch, torch.distributed as dist
 from fastcore.basics import patch
 from fastcore.script import Param
@@ -53,7 +54,7 @@ def share(
 
 class Nothing(Exception): "Rank 0 has found the record; there is nothing to compute"
 
-# %% ../nbs/97_ranks.ipynb #e41999ee
+# %% ../nbs/97_ranks.ipynb #3bf58485
 def join(
     device='cpu',  # cpu, cuda or auto
 )->str:            # this rank's device
@@ -61,7 +62,7 @@ def join(
     check('RANK' in os.environ, 'several processes are started by torchrun: torchrun --nproc-per-node 2 -m remember_past.ranks KEY=VALUE ..')
     cuda = torch.device(pick_device(device)).type == 'cuda'
     if cuda: torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
-    dist.init_process_group('nccl' if cuda else 'gloo')
+    dist.init_process_group('nccl' if cuda else 'gloo', timeout=timedelta(days=7))  # the others wait while rank 0 evaluates
     return 'cuda' if cuda else 'cpu'
 
 # %% ../nbs/97_ranks.ipynb #a7f9d818
@@ -80,7 +81,7 @@ def cell_on_ranks(
     try: learn(settings, ds, first_memory(settings, ds, white), distiller=RankDistiller)
     except Nothing: pass
 
-# %% ../nbs/97_ranks.ipynb #ec12d87d
+# %% ../nbs/97_ranks.ipynb #2f964989
 @command
 def ranks(
     settings:Param('settings as KEY=VALUE, as data=digits inits=2; the others are the paper\'s', str, nargs='*', opt=False)=None,
@@ -99,6 +100,7 @@ def ranks(
     if record:
         line.end(f'{pm((record["mean"], record["std"]))} %')
         copy(memory_path(record), out)
+    dist.barrier()  # all leave together: a rank that leaves alone can take its neighbour's connection down
     dist.destroy_process_group()
 
 # %% ../nbs/97_ranks.ipynb #0199fbc2

@@ -11,6 +11,7 @@ from test_survive import SMALL, clone, command, ended, grid, one_thread
 PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]
 
 
+@pytest.mark.skipif('REMEMBER_PAST_RANKS' not in os.environ, reason='two processes of torchrun; run with REMEMBER_PAST_RANKS=1')
 def test_two_ranks_are_one_process_with_two_inits(tmp_path):
     "gloo, two ranks with one fresh network each: the memory of one process with both, to float error"
     out = tmp_path/'two.safetensors'

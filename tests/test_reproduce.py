@@ -28,7 +28,8 @@ def clone(tmp_path, monkeypatch):
 
 def params(clone, text, name='table1', profile='quick'): (clone/'nbs/paper/params'/profile/f'{name}.yml').write_text(text)
 def files(folder): return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*'))
-def command(name, *args, **kw): return subprocess.Popen([sys.executable, str(Path(sys.executable).with_name(name)), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+def heed(): signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, and so would their children
+def command(name, *args, **kw): return subprocess.Popen([sys.executable, str(Path(sys.executable).with_name(name)), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, **kw)
 
 
 def refused(clone, capsys, f, *args, says, **kw):

@@ -65,7 +65,8 @@ def grid(clone, *lines):
     (clone/'nbs/paper/params/quick/tiny.yml').write_text(yaml.safe_dump(dict(defaults=SMALL, cells=list(lines))))
 
 
-def command(name, *args, **kw): return subprocess.Popen([sys.executable, str(Path(sys.executable).with_name(name)), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kw)
+def heed(): signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, and so would their children
+def command(name, *args, **kw): return subprocess.Popen([sys.executable, str(Path(sys.executable).with_name(name)), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed, **kw)
 def ended(p, code):
     out = p.communicate(timeout=240)[0]
     assert p.returncode == code, out
