@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'parse_yaml', 'read_yaml', 'read_params', 'spread',
            'expand', 'plain_values', 'cells_of', 'known_data', 'check_budget', 'cell_file', 'results', 'memory_path',
-           'copy', 'publish', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'save_figure',
-           'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook', 'survey',
-           'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm', 'aligned', 'report',
-           'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
+           'copy', 'publish', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'provenance',
+           'save_figure', 'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook',
+           'survey', 'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm', 'aligned',
+           'report', 'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate',
+           'rp_recall']
 
 # %% ../nbs/95_reproduce.ipynb #89b91e0d
 import ast, configparser, functools, hashlib, io, itertools, json, math, os, signal, sys, threading, time, warnings
@@ -277,6 +278,16 @@ def save_table(
     if not out: return
     write_bytes(Path(out)/f'{name}.csv', frame.to_csv(index=False, lineterminator='\n').encode())
     write_bytes(Path(out)/f'{name}.md', (markdown(frame) + (f'\n{note}\n' if note else '')).encode())
+
+# %% ../nbs/95_reproduce.ipynb #8c73d1e7
+def provenance(
+    cells:list,   # see `results`
+    profile:str,  # quick, small or paper
+)->str:           # a sentence
+    "Profile, records, seeds and threads behind a table"
+    records = [c['record'] for c in cells if c['record']]
+    listed = lambda values: ', '.join(map(str, sorted(set(values)))) or 'none'
+    return f'Profile `{profile}`; {len(records)} of {len(cells)} cells have a record; seeds of the memories: {listed(r["settings"]["seed"] for r in records)}; threads: {listed(r["threads"] for r in records)}.'
 
 # %% ../nbs/95_reproduce.ipynb #fc1a3435
 def save_figure(
