@@ -37,15 +37,17 @@ def stream_net(
 def first_weights(
     net:nn.Module,       # the form
     seeds,               # a seed for each network of the stack
-    init:str='xavier',   # 'xavier' (uniform) or 'kaiming' (normal, fan in)
+    init:str='xavier',   # 'xavier' (uniform), 'kaiming' (normal, fan in): biases zero; 'default' (PyTorch's uniform, biases too)
 )->Tensor:               # (n, P) flat
-    "Fresh weights, biases zero"
-    check(init in ('xavier', 'kaiming'), f'there is no initialisation {init!r}; choose xavier or kaiming')
+    "Fresh weights"
+    check(init in ('xavier', 'kaiming', 'default'), f'there is no initialisation {init!r}; choose xavier, kaiming or default')
     def one(seed):
-        gen = generator(seed, 'init')
+        gen, inside = generator(seed, 'init'), 1
         def draw(p):
+            nonlocal inside
+            if p.ndim > 1: inside, outside = p[0].numel(), p.numel()//p.shape[1]
+            if init == 'default': return (2*torch.rand(p.shape, generator=gen) - 1)/inside**.5
             if p.ndim == 1: return torch.zeros(p.shape)
-            inside = p[0].numel(); outside = p.numel()//p.shape[1]
             if init == 'kaiming': return torch.randn(p.shape, generator=gen)*(2/inside)**.5
             return (2*torch.rand(p.shape, generator=gen) - 1)*(6/(inside + outside))**.5
         return torch.cat([draw(p.detach()).flatten() for p in net.parameters()])

@@ -17,10 +17,11 @@ from .streams import BENCHMARKS, make_stream
 from .metrics import forgetting, packed, retained, transfer, unpacked
 from .learners import ConvNets, EWC, GEM, Multitask, Nets, Online, stream_net
 from .replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
+from .kernel import KCL, StableSGD
 
 # %% ../../nbs/86_continual_runs.ipynb #0e530d43
-LEARNERS = dict(online=Online, ewc=EWC, gem=GEM, mer=MER, cmaml=CMAML, sync=Sync, lamaml=LaMAML, sparse=SparseLaMAML, multitask=Multitask)
-STREAM_TITLES = dict(online='Online', ewc='EWC', gem='GEM', mer='MER', cmaml='C-MAML', sync='Sync', lamaml='La-MAML', sparse='Sparse-La-MAML', multitask='multitask bound')
+LEARNERS = dict(online=Online, ewc=EWC, gem=GEM, mer=MER, cmaml=CMAML, sync=Sync, lamaml=LaMAML, sparse=SparseLaMAML, stable_sgd=StableSGD, kcl=KCL, multitask=Multitask)
+STREAM_TITLES = dict(online='Online', ewc='EWC', gem='GEM', mer='MER', cmaml='C-MAML', sync='Sync', lamaml='La-MAML', sparse='Sparse-La-MAML', stable_sgd='Stable SGD', kcl='Kernel Continual Learning', multitask='multitask bound')
 
 # %% ../../nbs/86_continual_runs.ipynb #e67961e7
 CONTINUAL = dict(
@@ -30,7 +31,7 @@ CONTINUAL = dict(
     select=False,               # True: stream nine tenths of the training set, test on the other tenth
     seed=0, seeds=5,            # the first seed, and how many follow it
     net='mlp', width=None,      # see `stream_net`
-    init='xavier',              # 'xavier' or 'kaiming'
+    init='xavier',              # 'xavier', 'kaiming' or 'default', see `first_weights`
     look=500)                   # test images for cells of the matrix that enter neither RA nor BTI
 
 # %% ../../nbs/86_continual_runs.ipynb #eaf2ae28
