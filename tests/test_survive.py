@@ -93,7 +93,7 @@ def wait_for(what, seconds=120):
 
 
 FORK = multiprocessing.get_context('forkserver')                       # a process that has imported everything, and forks on demand
-FORK.set_forkserver_preload(['test_survive', 'torch._dynamo', 'sklearn.datasets'])
+FORK.set_forkserver_preload(['test_survive', 'torch._dynamo'])
 
 
 def forked(stdin, stdout, stderr, env):
@@ -127,7 +127,7 @@ class Forked:
 def test_kill_9_at_random_moments(tmp_path, undisturbed, monkeypatch):
     "Workers are killed, starting, loading, distilling or writing; others take over; the records are those of an undisturbed run"
     rng, killed, due, hand_out, hear = random.Random(0), [], [], W.Crew.hand_out, W.Crew.hear
-    todo = cells(3) + [dict(settings=cell_settings(**LONG))]
+    todo = [dict(settings=cell_settings(**LONG)), *cells(3)]
     def kill_when_due(self):
         hand_out(self)
         hands = [h for h in self.crew.values() if h.cell is not None]
