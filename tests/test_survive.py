@@ -149,6 +149,46 @@ def test_kill_9_at_random_moments(tmp_path, undisturbed, monkeypatch):
     assert not list(tmp_path.rglob('*.tmp')) and not list(tmp_path.rglob('checkpoint*'))
 
 
+def spin(tell, seconds=.3):
+    "Which share of a core a busy loop gets"
+    wall, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall < seconds: pass
+    tell.send((time.process_time() - cpu)/(time.perf_counter() - wall))
+
+
+def share_of_two_cores():
+    "The smaller share of two busy loops at once: 1 where no other program wants the cores"
+    ears, mouths = zip(*(FORK.Pipe(duplex=False) for _ in range(2)))
+    both = [FORK.Process(target=spin, args=(m,)) for m in mouths]
+    for p in both: p.start()
+    shares = [e.recv() for e in ears]
+    for p in both: p.join()
+    return min(shares)
+
+
+def seconds_of(runs, workers, n=12):
+    "Wall time of a grid of small cells, one thread a worker"
+    todo = [dict(settings=cell_settings(**SMALL | dict(iterations=40, inner_steps=8), seed=s)) for s in range(n)]
+    began = time.perf_counter()
+    W.Crew(todo, runs, workers, out=open(os.devnull, 'w')).run()
+    assert [r['state'] for r in todo] == ['made']*n
+    return time.perf_counter() - began
+
+
+def test_two_workers_are_faster_than_one(tmp_path, monkeypatch):
+    "12 cells on two cores, a thread a worker: both cores are kept busy, so two workers need at most 1/1.6 of the time of one"
+    if W.cores() < 2: pytest.skip('one core: two workers have nothing to share')
+    free = [share_of_two_cores()]
+    if free[0] < .9: pytest.skip(f'other programs leave {free[0]:.0%} of two cores, so times say nothing')
+    monkeypatch.setattr(W, 'subprocess', types.SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired))
+    took = [(seconds_of(tmp_path/'one', 1), seconds_of(tmp_path/'two', 2))]
+    if took[0][0] < 1.6*took[0][1]: took.append((seconds_of(tmp_path/'one again', 1), seconds_of(tmp_path/'two again', 2)))
+    free.append(share_of_two_cores())
+    print(f'one worker and two, seconds: {took}; free of two cores: {free}')
+    if free[-1] < .9: pytest.skip(f'other programs leave {free[-1]:.0%} of two cores, so times say nothing')
+    assert min(a for a, _ in took) >= 1.6*min(b for _, b in took), took
+
+
 def test_given_up_after_some_deaths(tmp_path, monkeypatch):
     "A process that always dies, as where memory runs out, is given up after three tries"
     todo = cells(1)
