@@ -206,8 +206,9 @@ def memory_path(
 )->Path:          # of its memory file, or None when it has none
     "Where the memory of a record lies"
     if not record.get('memory'): return None
-    path = Path(record['path'])
-    path = path.parent/record['memory'] if path.name == 'record.json' else path.parent.parent/'memories'/f'{path.stem}.safetensors'
+    path, name = Path(record['path']), str(record['memory'])
+    check(Path(name).name == name and name != '..', f'{path} names a memory outside of its folder, {name[:60]!r}; remove the record')
+    path = path.parent/name if path.name == 'record.json' else path.parent.parent/'memories'/f'{path.stem}.safetensors'
     return path if path.exists() else None
 
 # %% ../nbs/95_reproduce.ipynb #521d328e
