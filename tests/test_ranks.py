@@ -14,7 +14,7 @@ PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]
 def by_torchrun(*words):
     "Two ranks, started and watched by torchrun"
     p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'remember_past.distill', *map(str, words)],
-                       capture_output=True, text=True, timeout=240, env=environment())
+                       capture_output=True, text=True, timeout=500, env=environment())
     return p.returncode, p.stdout + p.stderr
 
 
@@ -24,7 +24,7 @@ def by_hand(*words):
     where = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     ps = [subprocess.Popen([sys.executable, '-m', 'remember_past.distill', *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                            env=environment() | where | dict(RANK=str(r), LOCAL_RANK=str(r))) for r in (0, 1)]
-    said = [p.communicate(timeout=240)[0] for p in ps]
+    said = [p.communicate(timeout=500)[0] for p in ps]
     return [p.returncode for p in ps], said
 
 
