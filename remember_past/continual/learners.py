@@ -37,15 +37,17 @@ def stream_net(
 def first_weights(
     net:nn.Module,       # the form
     seeds,               # a seed for each network of the stack
-    init:str='xavier',   # 'xavier' (uniform) or 'kaiming' (normal, fan in)
+    init:str='xavier',   # 'xavier' (uniform), 'kaiming' (normal, fan in): biases zero; 'default' (PyTorch's uniform, biases too)
 )->Tensor:               # (n, P) flat
-    "Fresh weights, biases zero"
-    check(init in ('xavier', 'kaiming'), f'there is no initialisation {init!r}; choose xavier or kaiming')
+    "Fresh weights"
+    check(init in ('xavier', 'kaiming', 'default'), f'there is no initialisation {init!r}; choose xavier, kaiming or default')
     def one(seed):
-        gen = generator(seed, 'init')
+        gen, inside = generator(seed, 'init'), 1
         def draw(p):
+            nonlocal inside
+            if p.ndim > 1: inside, outside = p[0].numel(), p.numel()//p.shape[1]
+            if init == 'default': return (2*torch.rand(p.shape, generator=gen) - 1)/inside**.5
             if p.ndim == 1: return torch.zeros(p.shape)
-            inside = p[0].numel(); outside = p.numel()//p.shape[1]
             if init == 'kaiming': return torch.randn(p.shape, generator=gen)*(2/inside)**.5
             return (2*torch.rand(p.shape, generator=gen) - 1)*(6/(inside + outside))**.5
         return torch.cat([draw(p.detach()).flatten() for p in net.parameters()])
@@ -103,32 +105,45 @@ def grad(self:Nets,
 @torch.no_grad()
 def singles(self:Nets,
     w:Tensor,       # (n, P), changed in place
-    x:Tensor,       # (n, B, C, H, W), in the order of the steps
-    y:Tensor,       # (n, B) class numbers
+    x:Tensor,       # (n, lists * B, C, H, W), in the order of the steps
+    y:Tensor,       # (n, lists * B) class numbers
     lr:float,       # learning rate
     heads=0,        # see `shut`
-    pull:float=1.,  # share of the way that is kept at the end
+    pull:float=1.,  # share of each list's way that is kept
+    lists:int=1,    # equal parts of the samples; after each, w becomes w + pull * (w' - w)
 ):
-    "B steps of plain SGD, a sample each, for each network: w becomes w + pull * (w' - w)"
-    (W1, *Ws), (b1, *bs) = self.pieces(w)
-    x, n, B, L = x.flatten(2), *y.shape, len(Ws)
-    rest = w[:, self.flat.sizes[0] + self.flat.sizes[1]:]
-    old = rest.clone() if pull != 1 else None
-    A, D = torch.baddbmm(b1, x, W1.mT), torch.empty(n, B, W1.shape[1], dtype=w.dtype)
-    G = torch.baddbmm(x.new_ones(()), x, x.mT).mul_(-lr)  # the bias is an input that is always 1
-    right = w.new_zeros(n, B, self.n_classes).scatter_(2, y[..., None], -1)
-    turned, tasks = [W.mT for W in Ws], (lambda i: heads) if isinstance(heads, int) else (lambda i: heads[:, i:i+1])
-    for i in range(B):
-        hs = [A[:, i:i+1].relu_()]
-        for b, Wt in zip(bs[:-1], turned): hs.append(torch.baddbmm(b, hs[-1], Wt).relu_())
-        d = self.shut(torch.baddbmm(bs[-1], hs[-1], turned[-1]), tasks(i)).softmax(-1).add_(right[:, i:i+1])
-        for l in range(L - 1, -1, -1):
-            down = gate(torch.bmm(d, Ws[l]), hs[l])
-            Ws[l].baddbmm_(d.mT, hs[l], alpha=-lr); bs[l].add_(d, alpha=-lr); d = down
-        D[:, i:i+1] = d
-        if i + 1 < B: A[:, i+1:].baddbmm_(G[:, i+1:, i:i+1], d)
+    "Steps of plain SGD, a sample each, for each network"
+    (W1, *Ws), (b1, *bs), x = *self.pieces(w), x.flatten(2)
+    rest, B = w[:, self.flat.sizes[0] + self.flat.sizes[1]:], y.shape[1]//lists
+    A, G = torch.baddbmm(b1, x, W1.mT), torch.baddbmm(x.new_ones(()), x, x.mT).mul_(-lr)  # the bias is an input that is always 1
+    D, right = torch.empty_like(A), w.new_zeros(*y.shape, self.n_classes).scatter_(2, y[..., None], -1)
+    layers, tasks = list(zip(Ws, [W.mT for W in Ws], bs)), (lambda i: heads) if isinstance(heads, int) else (lambda i: heads[:, i:i+1])
+    for a in range(0, lists*B, B):
+        end, old = a + B, rest.clone() if pull != 1 else None
+        for i in range(a, end):
+            D[:, i:i+1] = d = self.single(layers, A[:, i:i+1].relu_(), right[:, i:i+1], tasks(i), lr)
+            if i + 1 < end: A[:, i+1:end].baddbmm_(G[:, i+1:end, i:i+1], d)
+        if pull != 1: rest.lerp_(old, 1 - pull)
+        if end < lists*B: A[:, end:].baddbmm_(G[:, end:, a:end], D[:, a:end], alpha=pull)
     W1.baddbmm_(D.mT, x, alpha=-lr*pull); b1.add_(D.sum(1, keepdim=True), alpha=-lr*pull)
-    if pull != 1: rest.lerp_(old, 1 - pull)
+
+# %% ../../nbs/84_continual_learners.ipynb #03aafc50
+@patch
+def single(self:Nets,
+    layers:list,   # weights, the same transposed, biases of each layer after the first; changed in place
+    h:Tensor,      # (n, 1, H) units of the first hidden layer
+    right:Tensor,  # (n, 1, K), -1 at the label, else 0
+    heads,         # the task of the sample
+    lr:float,      # learning rate
+)->Tensor:         # (n, 1, H) the derivative by the first layer's outputs
+    "One step of the layers after the first"
+    hs = [h]
+    for _, Wt, b in layers[:-1]: hs.append(torch.baddbmm(b, hs[-1], Wt).relu_())
+    d = self.shut(torch.baddbmm(layers[-1][2], hs[-1], layers[-1][1]), heads).softmax(-1).add_(right)
+    for (W, _, b), h in zip(reversed(layers), reversed(hs)):
+        down = gate(torch.bmm(d, W), h)
+        W.baddbmm_(d.mT, h, alpha=-lr); b.add_(d, alpha=-lr); d = down
+    return d
 
 # %% ../../nbs/84_continual_learners.ipynb #c0e7b1c4
 class Products:
@@ -209,11 +224,13 @@ def singles(self:ConvNets,
     lr:float,       # learning rate
     heads=0,        # one task, or (n, B)
     pull:float=1.,  # see `Nets.singles`
+    lists:int=1,    # the same
 ):
-    "B steps of plain SGD, a sample each"
-    old = w.clone()
-    for i in range(y.shape[1]): w.sub_(self.grad(w, x[:, i:i+1], y[:, i:i+1], heads if isinstance(heads, int) else heads[:, i:i+1])[1], alpha=lr)
-    if pull != 1: w.lerp_(old, 1 - pull)
+    "Steps of plain SGD, a sample each"
+    for part in torch.arange(y.shape[1]).chunk(lists):
+        old = w.clone()
+        for i in part: w.sub_(self.grad(w, x[:, i:i+1], y[:, i:i+1], heads if isinstance(heads, int) else heads[:, i:i+1])[1], alpha=lr)
+        if pull != 1: w.lerp_(old, 1 - pull)
 
 # %% ../../nbs/84_continual_learners.ipynb #411ae3f6
 class Gradients:
@@ -533,14 +550,15 @@ def audit(
     def spied(f): return lambda w, x, *a, **k: (legal(x), f(w, x, *a, **k))[1]
     class Watched(Products):
         def __init__(self, n, w, x, *a): legal(x); super().__init__(n, w, x, *a)
-    nets.grad, nets.singles, nets.products = spied(nets.grad), spied(nets.singles), Watched
+    nets.grad, nets.singles, nets.products, meta = spied(nets.grad), spied(nets.singles), Watched, getattr(nets, 'meta', None)
+    nets.meta = lambda w, rate, x, y, t, kept, *a: (legal(x), kept and legal(kept[0]), meta(w, rate, x, y, t, kept, *a))[2]
     for t in range(learner.T):
         for parts in zip(*(s.batches(t) for s in streams)):
             x, y = (torch.stack(p) for p in zip(*parts))
             now = [*x]; learner.observe((x, y), t); now = [v[:0] for v in x]
             if learner.floats > budget: said.append(f'{learner.floats} floats are held, the budget is {budget}')
         learner.finish(t)
-    for name in ('grad', 'singles', 'products'): delattr(nets, name)
+    for name in ('grad', 'singles', 'products', 'meta'): delattr(nets, name)
     return said[0] if said else ''
 
 # %% ../../nbs/84_continual_learners.ipynb #e56cba1c

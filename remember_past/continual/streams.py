@@ -175,18 +175,25 @@ def batches(self:Stream,
     pick, gen = self.chosen(t), generator(self.seed, 'augment', t)
     return ((self.changed(self.ds.x_train[b], t, gen), self.ds.y_train[b]) for b in pick.split(self.batch))
 
-# %% ../../nbs/82_continual_streams.ipynb #aca0af44
+# %% ../../nbs/82_continual_streams.ipynb #b0ec4747
+@patch
+def test_rows(self:Stream,
+    t:int,        # number of a task
+    n:int=None,   # at most so many, evenly spaced; None: all
+)->Tensor:        # numbers of test images
+    "Which test images a task is tested on"
+    y, own = self.ds.y_test, self.groups[self.at(t)]
+    rows = torch.arange(len(y)) if len(own) == self.n_classes else torch.isin(y, torch.tensor(own)).nonzero()[:, 0]
+    return rows if not n or n >= len(rows) else rows[torch.arange(n)*len(rows)//n]
+
 @patch
 def test(self:Stream,
     t:int,        # number of a task
     n:int=None,   # at most so many, evenly spaced; None: all
 )->tuple:         # images (N, C, H, W) and labels (N,)
     "The test set of a task"
-    x, y = self.ds.x_test, self.ds.y_test
-    if len(self.groups[self.at(t)]) < self.n_classes:
-        own = torch.isin(y, torch.tensor(self.groups[t])); x, y = x[own], y[own]
-    if n and n < len(y): pick = torch.arange(n)*len(y)//n; x, y = x[pick], y[pick]
-    return self.changed(x, t), y
+    rows = self.test_rows(t, n)
+    return self.changed(self.ds.x_test[rows], t), self.ds.y_test[rows]
 
 # %% ../../nbs/82_continual_streams.ipynb #4083d818
 @functools.lru_cache(maxsize=2)
