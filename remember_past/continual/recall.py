@@ -89,7 +89,7 @@ class Recall(Learner):
     "Compress-then-recall: a memory for each task, and nothing else that lasts"
     settings = dict(
         bases=10, rows=0, scale=1,  # K; rows a class (r), 0: free images; bases are stored `scale` times smaller in height and width
-        support=0, look=2,     # pixels that bases are stored on, 0: all; batches that only choose them
+        support=0, scout=2,    # pixels that bases are stored on, 0: all; batches that only choose them
         inner_steps=20, inner_lr=.4, fresh='default', inits=50,  # the inner loop, and its fresh networks, drawn from so many
         outer_steps=4, outer_lr=.01, coefs_lr=.03, clip=.1, floor=.05,  # Adam on the tables; the rate ends at `floor` of it
         length=100, warm=10, gain=1., jitter=.1,  # batches of a task; those that only move class means; then means times `gain`, their copies spread by `jitter`
@@ -166,7 +166,7 @@ def choose(self:Recall,
     "Move the mean image by a batch; after the last of them, pick the brightest pixels"
     mean = torch.zeros(self.n, math.prod(self.shape)) if self.passed == 0 else self.at
     self.at = mean + (x.flatten(2).mean(1) - mean)/(self.passed + 1)
-    if self.passed + 1 == self.o['look']: self.at = self.at.topk(self.o['support']).indices.sort().values
+    if self.passed + 1 == self.o['scout']: self.at = self.at.topk(self.o['support']).indices.sort().values
 
 # %% ../../nbs/85_continual_recall.ipynb #5d892fb4
 @patch
@@ -213,12 +213,12 @@ def outer_loss(self:Recall,
     x:Tensor,   # real images (n, M, d)
     y:Tensor,   # their labels (n, M)
     at:list,    # for each seed which network of the pool
-)->Tensor:      # sum over the seeds of the mean losses, differentiable in the tables
+)->Tensor:      # mean loss of each seed (n,), differentiable in the tables
     "How networks that learned from the memories do on real images"
     layers = self.nets.pieces(torch.stack([self.pool[j][i] for i, j in enumerate(at)]))
     B, A = self.images()
     o = span_logits(layers[0][0], B, span_train(layers, B, A, self.Y, self.o['inner_steps'], self.o['inner_lr']), x)
-    return F.cross_entropy(o.flatten(0, 1), y.flatten(), reduction='sum')/y.shape[1]
+    return F.cross_entropy(o.flatten(0, 1), y.flatten(), reduction='none').view(y.shape).mean(1)
 
 # %% ../../nbs/85_continual_recall.ipynb #c6d61d9f
 @patch
@@ -232,7 +232,8 @@ def improve(self:Recall,
     if real is None: return
     for t in self.tables: t.requires_grad_()
     J = self.outer_loss(*real, [int(torch.randint(len(self.pool), (), generator=g)) for g in gens])
-    grads = torch.autograd.grad(J, self.tables)
+    grads = torch.autograd.grad(J.sum(), self.tables)
+    lost = ~(J.detach() < 2*math.log(self.C))
     norm = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)[:, None, None]
     part, self.turns = o['floor'] + (1 - o['floor'])*.5*(1 + math.cos(math.pi*min(self.turns/self.plan, 1))), self.turns + 1
     with torch.no_grad():
@@ -240,6 +241,7 @@ def improve(self:Recall,
             g, (m, v) = torch.where(norm.isfinite(), g*(o['clip']/norm.clamp(min=1e-9)).clamp(max=1), 0.), self.moments[2*i:2*i+2]
             m.lerp_(g, .1); v.lerp_(g*g, .01)
             t.requires_grad_(False).sub_(part*lr*(m/(1-.9**self.turns))/((v/(1-.99**self.turns)).sqrt() + 1e-6))
+        self.tables[0][lost] *= .9
 
 # %% ../../nbs/85_continual_recall.ipynb #d8e1c290
 @patch(as_prop=True)
@@ -251,8 +253,7 @@ def plan(self:Recall)->int: # meta-gradients of a task
 def step(self:Recall, x, y, task):
     "A batch goes by: it moves the means, or the tables; then the store may keep some of it"
     o = self.o
-    look = o['look'] if o['support'] else 0
-    if self.passed < look: self.choose(x)
+    if o['support'] and self.passed < o['scout']: self.choose(x)
     elif self.passed < o['warm']: self.absorb(x, y)
     else:
         if self.passed == o['warm']: self.spread()
@@ -341,7 +342,7 @@ def restore(self:Recall,
 # %% ../../nbs/85_continual_recall.ipynb #ff60ae63
 class RecallSupport(Recall):
     "Compress-then-recall whose bases leave out the pixels that hardly ever light up"
-    settings = Recall.settings | dict(bases=7, rows=4, support=460, look=2, inner_lr=.3)
+    settings = Recall.settings | dict(bases=7, rows=4, support=460, scout=2, inner_lr=.3)
 
 # %% ../../nbs/85_continual_recall.ipynb #07981190
 class RecallOffline(Recall):
