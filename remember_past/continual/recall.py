@@ -16,10 +16,10 @@ from ..addressing import enlarge
 from safetensors.torch import save as to_bytes
 from ..memory import Memory, read_tensors
 from ..runs import write_bytes
-from ..mlp import gate
+from ..mlp import FusedMLP, gate
 from ..nets import MLP, fresh_params
-from ..training import generator, draw_seed
-from ..bptt import Flat
+from ..training import draw_seed, generator, steps_for, train
+from ..bptt import Flat, end_loss, unroll
 from .learners import Learner, Store, first_weights
 
 # %% ../../nbs/85_continual_recall.ipynb #2f45319b
@@ -99,25 +99,57 @@ class Recall(Learner):
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
-        (K, r, s), (c, h, w) = (self.o[k] for k in ('bases', 'rows', 'scale')), self.shape
-        check(h % s == 0 and w % s == 0, f'samples of {h} x {w} pixels cannot be stored {s} times smaller; choose a scale that divides both')
-        self.n, self.C, self.net = len(self.seeds), self.nets.n_classes, MLP(self.shape, self.nets.n_classes, self.nets.widths[1:-1])
-        self.small, N, self.budget = (c, h//s, w//s), self.C*r or K, self.room*c*h*w
-        self.d = self.o['support'] or math.prod(self.small)
-        check(not self.o['support'] or s == 1 and self.o['support'] <= c*h*w, f"bases on {self.o['support']} pixels need scale=1 and samples of as many; these have {c*h*w}")
-        self.size = K*self.d + (N*K if r else 0) + (math.ceil(c*h*w/32) if self.o['support'] else 0)
-        check(self.size >= c*h*w or not self.o['support'], f'a memory of {self.size} floats has no room for the mean image of {c*h*w} that chooses its pixels')
-        check(self.size <= self.budget//self.T, f'a memory of {self.size} floats is more than its share, {self.budget//self.T}; take fewer bases or rows')
-        check(self.o['rows'] or self.o['bases'] % self.C == 0, f"{self.o['bases']} free images cannot be shared out to {self.C} classes; give rows")
-        self.Y = torch.eye(self.C).repeat_interleave(N//self.C, 0).expand(self.n, -1, -1)
-        self.done, self.tables, self.moments, self.counts, self.turns, self.passed, self.at = [], [], [], torch.zeros(self.n, self.C), 0, 0, None
+        self.n, self.C, self.budget = len(self.seeds), [*self.net.parameters()][-1].numel(), self.room*math.prod(self.shape)
+        self.steps = None if isinstance(self.nets, FusedMLP) else steps_for(self.net)
+        self.ways = self.open(0).shape[1]
+        self.lay_out(*(self.o[k] for k in ('bases', 'rows', 'scale', 'support')))
+        self.done, self.tables, self.moments, self.counts, self.turns, self.passed, self.at = [], [], [], None, 0, 0, None
         self.pool = [fresh_weights(self.net, [draw_seed(generator(s, 'inside', i)) for s in self.seeds], self.o['fresh']) for i in range(self.o['inits'])]
 
-    def begin(self, init): return torch.zeros(len(self.seeds), 0)  # no network lasts
+    def begin(self, init):
+        self.net = getattr(self.nets, 'form', None) or MLP(self.shape, self.nets.n_classes, self.nets.widths[1:-1])
+        return torch.zeros(len(self.seeds), 0)  # no network lasts
+
     def keep(self): return ['done', 'tables', 'moments', 'counts', 'turns', 'passed', 'at']
 
     @property
     def floats(self): return self.size*(len(self.done) + bool(self.tables)) + sum(s.floats for s in self.stores)
+
+# %% ../../nbs/85_continual_recall.ipynb #d5f20824
+@patch
+def open(self:Recall,
+    task:int,  # a task
+)->Tensor:     # class numbers (n, ways)
+    "The classes that a task may have, for each seed"
+    closed = self.nets.closed
+    if closed is None: return torch.arange(self.C).expand(self.n, -1)
+    return torch.stack([(~c[task]).nonzero()[:, 0] for c in closed])
+
+@patch
+def labels(self:Recall,
+    task:int,  # a task
+)->Tensor:     # (n, N)
+    "Class numbers of the recalled images"
+    return self.open(task).repeat_interleave(self.N//self.ways, 1)
+
+# %% ../../nbs/85_continual_recall.ipynb #206c7a66
+@patch
+def lay_out(self:Recall,
+    K:int,       # bases
+    r:int,       # rows a class, 0: free images
+    scale:int,   # see `settings`
+    support:int, # see `settings`
+):
+    "Sizes of a memory; BadInput for one that cannot be"
+    (c, h, w), d = self.shape, math.prod(self.shape)
+    check(h % scale == 0 and w % scale == 0, f'samples of {h} x {w} pixels cannot be stored {scale} times smaller; choose a scale that divides both')
+    check(not support or scale == 1 and support <= d, f'bases on {support} pixels need scale=1 and samples of as many; these have {d}')
+    check(r or K % self.ways == 0, f'{K} free images cannot be shared out to {self.ways} classes; give rows')
+    self.small, self.N = (c, h//scale, w//scale), self.ways*r or K
+    self.d = support or math.prod(self.small)
+    self.size = K*self.d + (self.N*K if r else 0) + (math.ceil(d/32) if support else 0)
+    check(self.size <= self.budget//self.T, f'a memory of {self.size} floats is more than its share, {self.budget//self.T}; take fewer bases or rows')
+    check(not support or self.size >= d, f'a memory of {self.size} floats has no room for the mean image of {d} that chooses its pixels')
 
 # %% ../../nbs/85_continual_recall.ipynb #4d3cc83f
 @patch
@@ -126,8 +158,8 @@ def switch(self:Recall, task:int):
     check(len(self.done) == task and not self.tables, f'task {task} begins but {len(self.done)} are finished; tasks come in order, and each is finished')
     K, r = self.o['bases'], self.o['rows']
     self.stores = [Store(self.n, (self.budget - (task + 1)*self.size)//math.prod(self.shape), self.shape)]
-    self.tables = [torch.zeros(self.n, K, self.d)] + ([torch.zeros(self.n, self.C*r, K)] if r else [])
-    self.counts, self.turns, self.passed, self.at = torch.zeros(self.n, self.C), 0, 0, None
+    self.tables = [torch.zeros(self.n, K, self.d)] + ([torch.zeros(self.n, self.N, K)] if r else [])
+    self.counts, self.turns, self.passed, self.at = torch.zeros(self.n, self.ways), 0, 0, None
     self.moments = [torch.zeros_like(t) for t in self.tables for _ in range(2)]
 
 @patch
@@ -176,14 +208,15 @@ def absorb(self:Recall,
     y:Tensor,  # (n, B)
 ):
     "Move running class means by a batch"
-    r, (B, *A), k = self.o['rows'], self.tables, self.o['bases']//self.C
+    r, (B, *A), k = self.o['rows'], self.tables, self.o['bases']//self.ways
     M = A[0][:, ::r] @ B if r else B[:, ::k].clone()
     x = self.reduced(x)
+    y = (y[..., None] == self.open(self.task)[:, None]).long().argmax(-1)  # places among the open classes
     for j in range(y.shape[1]):
         at = torch.arange(self.n), y[:, j]
         self.counts[at] += 1; M[at] += (x[:, j] - M[at])/self.counts[at][:, None]
     if not r: B.copy_(M.repeat_interleave(k, 1)); return
-    (U, S, Vt), K, length = torch.linalg.svd(M, full_matrices=False), min(B.shape[1], self.C), B.shape[2]**.5/5
+    (U, S, Vt), K, length = torch.linalg.svd(M, full_matrices=False), min(B.shape[1], self.ways), B.shape[2]**.5/5
     B[:, :K] = Vt[:, :K]*length; A[0][..., :K] = (U*S[:, None])[..., :K].repeat_interleave(r, 1)/length
 
 @patch
@@ -191,7 +224,7 @@ def spread(self:Recall):
     "Part the copies of a class's mean, so that they can learn different things"
     t, o = self.tables[-1], self.o
     if not o['rows']: t.mul_(o['gain'])
-    if o['rows'] > 1 or o['bases'] > self.C: t.add_(torch.stack([torch.randn(t.shape[1:], generator=g) for g in self.gens('spread')]), alpha=o['jitter'])
+    if o['rows'] > 1 or o['bases'] > self.ways: t.add_(torch.stack([torch.randn(t.shape[1:], generator=g) for g in self.gens('spread')]), alpha=o['jitter'])
 
 # %% ../../nbs/85_continual_recall.ipynb #1b15e94a
 @patch
@@ -215,10 +248,25 @@ def outer_loss(self:Recall,
     at:list,    # for each seed which network of the pool
 )->Tensor:      # mean loss of each seed (n,), differentiable in the tables
     "How networks that learned from the memories do on real images"
-    layers = self.nets.pieces(torch.stack([self.pool[j][i] for i, j in enumerate(at)]))
-    B, A = self.images()
-    o = span_logits(layers[0][0], B, span_train(layers, B, A, self.Y, self.o['inner_steps'], self.o['inner_lr']), x)
+    (B, A), c, w = self.images(), self.labels(self.task), torch.stack([self.pool[j][i] for i, j in enumerate(at)])
+    if self.steps is not None: return self.outer_losses(w, B if A is None else A @ B, c, x, y)
+    layers, Y = self.nets.pieces(w), F.one_hot(c, self.C).to(B)
+    o = span_logits(layers[0][0], B, span_train(layers, B, A, Y, self.o['inner_steps'], self.o['inner_lr']), x)
     return F.cross_entropy(o.flatten(0, 1), y.flatten(), reduction='none').view(y.shape).mean(1)
+
+# %% ../../nbs/85_continual_recall.ipynb #be39e350
+@patch
+def outer_losses(self:Recall,
+    w:Tensor,   # fresh networks (n, P)
+    X:Tensor,   # recalled images (n, N, d)
+    c:Tensor,   # their labels (n, N)
+    x:Tensor,   # real images (n, M, d)
+    y:Tensor,   # their labels (n, M)
+)->Tensor:      # (n,)
+    "`outer_loss` for any network"
+    every, shaped = torch.arange(self.N).expand(self.o['inner_steps'], -1), lambda v: v.view(-1, *self.shape)
+    ends = [unroll(self.steps, w[i], shaped(X[i]), c[i], every, self.o['inner_lr'], momentum=0.) for i in range(self.n)]
+    return torch.stack([end_loss(self.steps, e, shaped(x[i]), y[i]) for i, e in enumerate(ends)])
 
 # %% ../../nbs/85_continual_recall.ipynb #c6d61d9f
 @patch
@@ -284,9 +332,12 @@ def recalled(self:Recall,
     task:int,  # a finished task
 )->Tensor:     # (n, P) flat weights
     "Fresh networks, trained on a task's memory"
-    layers = self.nets.pieces(fresh_weights(self.net, [draw_seed(generator(s, 'recall', task)) for s in self.seeds], self.o['fresh']))
-    B, A = self.images(*self.past(task))
-    return span_weights(layers[0][0], B, span_train(layers, B, A, self.Y, self.o['test_steps'], self.o['inner_lr']))
+    w, (B, A), c = fresh_weights(self.net, [draw_seed(generator(s, 'recall', task)) for s in self.seeds], self.o['fresh']), self.images(*self.past(task)), self.labels(task)
+    if self.steps is not None:
+        X, every = (B if A is None else A @ B).view(self.n, -1, *self.shape), [torch.arange(self.N)]*self.o['test_steps']
+        return torch.stack([train(self.steps, w[i], X[i], c[i], every, self.o['inner_lr'], 0.) for i in range(self.n)])
+    layers = self.nets.pieces(w)
+    return span_weights(layers[0][0], B, span_train(layers, B, A, F.one_hot(c, self.C).to(B), self.o['test_steps'], self.o['inner_lr']))
 
 @patch
 def predict(self:Recall,
@@ -304,8 +355,8 @@ def memory(self:Recall,
 )->Memory:     # to save, to look at, to train any network on
     "One memory as `Memory`"
     B, A = self.images(*self.past(task)) if self.o['support'] else (self.done[task] + [None])[:2]
-    rows = A[i].unflatten(0, (self.C, -1)).transpose(0, 1).contiguous() if A is not None else None
-    return Memory(B[i].reshape(-1, *self.small).clone(), rows, self.o['scale'], classes or [str(c) for c in range(self.C)], meta=dict(seed=self.seeds[i], task=task))
+    rows = A[i].unflatten(0, (self.ways, -1)).transpose(0, 1).contiguous() if A is not None else None
+    return Memory(B[i].reshape(-1, *self.small).clone(), rows, self.o['scale'], classes or [str(c) for c in self.open(task)[i].tolist()], meta=dict(seed=self.seeds[i], task=task))
 
 # %% ../../nbs/85_continual_recall.ipynb #b051d244
 @patch
