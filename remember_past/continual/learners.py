@@ -516,20 +516,22 @@ def step(self:GEM, x, y, task):
 class Multitask(Learner):
     "One network trained on all samples of all tasks, shuffled: an upper bound that keeps everything"
     settings = dict(lr=.01, momentum=.9, epochs=10, batch=10)
-    unlimited = True
+    unlimited, upper = True, True  # see [runs](86_continual_runs.ipynb#methods)
 
-    def __init__(self, *args, **settings): super().__init__(*args, **settings); self.all, self.held = [], 0
+    def __init__(self, *args, **settings): super().__init__(*args, **settings); self.held = 0
 
-    def keep(self): return ['all', 'held']
+    def keep(self): return ['held']
 
     @property
     def floats(self): return self.held*math.prod(self.shape)
 
-    def step(self, x, y, task): self.all.append((x, y, torch.full(y.shape, task))); self.held += y.shape[1]
+    def whole(self, streams, task): self.streams = streams; self.held += len(streams[0].chosen(task))
 
     def finish(self, task):
         if task + 1 < self.T: return
-        (x, y, t), m = (torch.cat(v, 1) for v in zip(*self.all)), torch.zeros_like(self.w)
+        parts = [[torch.cat(v) for v in zip(*(s.everything(t) for t in range(self.T)))] for s in self.streams]
+        (x, y), m = (torch.stack(v) for v in zip(*parts)), torch.zeros_like(self.w)
+        t = torch.cat([torch.full((len(self.streams[0].chosen(t)),), t) for t in range(self.T)]).expand_as(y)
         for e in range(self.o['epochs']):
             order = torch.stack([torch.randperm(y.shape[1], generator=generator(s, 'order', e)) for s in self.seeds])
             for b in order.split(self.o['batch'], 1):
