@@ -94,6 +94,7 @@ class Recall(Learner):
         outer_steps=4, outer_lr=.01, coefs_lr=.03, clip=.1, floor=.05,  # Adam on the tables; the rate ends at `floor` of it
         length=100, warm=10, gain=1., jitter=.1,  # batches of a task; those that only move class means; then means times `gain`, their copies spread by `jitter`
         real=40, after=0,      # real images a meta-gradient; meta-gradients when the stream has ended
+        store='recent',        # which samples stay: the latest ('recent'), or each with the same chance ('reservoir')
         test_steps=40)         # steps of the network that is trained at test
     task_free, constant = False, True
 
@@ -102,6 +103,7 @@ class Recall(Learner):
         self.n, self.C, self.budget = len(self.seeds), [*self.net.parameters()][-1].numel(), self.room*math.prod(self.shape)
         self.steps = None if isinstance(self.nets, FusedMLP) else steps_for(self.net)
         self.ways = self.open(0).shape[1]
+        check(self.o['store'] in ('recent', 'reservoir'), f"there is no store {self.o['store']!r}; choose recent or reservoir")
         self.lay_out(*(self.o[k] for k in ('bases', 'rows', 'scale', 'support')))
         self.done, self.tables, self.moments, self.counts, self.turns, self.passed, self.at = [], [], [], None, 0, 0, None
         self.pool = [fresh_weights(self.net, [draw_seed(generator(s, 'inside', i)) for s in self.seeds], self.o['fresh']) for i in range(self.o['inits'])]
@@ -291,6 +293,20 @@ def improve(self:Recall,
             t.requires_grad_(False).sub_(part*lr*(m/(1-.9**self.turns))/((v/(1-.99**self.turns)).sqrt() + 1e-6))
         self.tables[0][lost] *= .9
 
+# %% ../../nbs/85_continual_recall.ipynb #f1e23229
+@patch
+def stay(self:Recall,
+    x:Tensor,  # (n, B, C, H, W)
+    y:Tensor,  # (n, B)
+    task:int,  # theirs
+):
+    "Samples go into the store, others out"
+    store, M = self.stores[0], self.stores[0].x.shape[1]
+    if self.o['store'] == 'reservoir': return store.offer(x, y, task, self.gens('keep'))
+    for j in range(y.shape[1]) if M else ():
+        for i in range(self.n): store.put(i, store.age % M, x[i, j], y[i, j], task)
+        store.age += 1; store.filled = min(store.age, M)
+
 # %% ../../nbs/85_continual_recall.ipynb #d8e1c290
 @patch(as_prop=True)
 def plan(self:Recall)->int: # meta-gradients of a task
@@ -306,7 +322,7 @@ def step(self:Recall, x, y, task):
     else:
         if self.passed == o['warm']: self.spread()
         for _ in range(o['outer_steps']): self.improve(x.flatten(2), y)
-    self.stores[0].offer(x, y, task, self.gens('keep'))
+    self.stay(x, y, task)
     self.passed += 1
 
 @patch
