@@ -93,7 +93,7 @@ class Recall(Learner):
         inner_steps=20, inner_lr=.4, fresh='default', inits=50,  # the inner loop, and its fresh networks, drawn from so many
         outer_steps=4, outer_lr=.01, coefs_lr=.03, clip=.1, floor=.05,  # Adam on the tables; the rate ends at `floor` of it
         length=100, warm=10, gain=1., jitter=.1,  # batches of a task; those that only move class means; then means times `gain`, their copies spread by `jitter`
-        real=40, after=0,      # real images a meta-gradient; meta-gradients when the stream has ended
+        real=30, after=0,      # real images a meta-gradient; meta-gradients when the stream has ended
         store='recent',        # which samples stay: the latest ('recent'), or each with the same chance ('reservoir')
         test_steps=40)         # steps of the network that is trained at test
     task_free, constant = False, True
