@@ -18,12 +18,15 @@ from ..kinds import Kind
 from .streams import BENCHMARKS, make_stream
 from .metrics import forgetting, packed, retained, transfer, unpacked
 from .learners import ConvNets, EWC, GEM, Multitask, Nets, Online, stream_net
+from .recall import Recall, RecallOffline, RecallSupport
 from .replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
 from .kernel import KCL, StableSGD
 
 # %% ../../nbs/86_continual_runs.ipynb #0e530d43
-LEARNERS = dict(online=Online, ewc=EWC, gem=GEM, mer=MER, cmaml=CMAML, sync=Sync, lamaml=LaMAML, sparse=SparseLaMAML, stable_sgd=StableSGD, kcl=KCL, multitask=Multitask)
-STREAM_TITLES = dict(online='Online', ewc='EWC', gem='GEM', mer='MER', cmaml='C-MAML', sync='Sync', lamaml='La-MAML', sparse='Sparse-La-MAML', stable_sgd='Stable SGD', kcl='Kernel Continual Learning', multitask='multitask bound')
+LEARNERS = dict(online=Online, ewc=EWC, gem=GEM, mer=MER, cmaml=CMAML, sync=Sync, lamaml=LaMAML, sparse=SparseLaMAML, stable_sgd=StableSGD, kcl=KCL, multitask=Multitask,
+    ours=Recall, ours_support=RecallSupport, ours_offline=RecallOffline)
+STREAM_TITLES = dict(online='Online', ewc='EWC', gem='GEM', mer='MER', cmaml='C-MAML', sync='Sync', lamaml='La-MAML', sparse='Sparse-La-MAML', stable_sgd='Stable SGD', kcl='Kernel Continual Learning', multitask='multitask bound',
+    ours='ours', ours_support='ours, on the brightest pixels', ours_offline='ours, a task at once')
 
 # %% ../../nbs/86_continual_runs.ipynb #e67961e7
 CONTINUAL = dict(
@@ -177,7 +180,8 @@ def run_continual(
             spent = dict(wall=spent['wall'] + time.perf_counter() - wall, cpu=spent['cpu'] + time.process_time() - cpu)
             run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=spent, next=t + 1))
             if progress: progress(dict(stage='stream', done=t + 1, of=T, loss=None, seconds_left=spent['wall']/(t + 1)*(T - t - 1)))
-        return run.finish(numbers(o, streams, learner, a, held, spent), pick_device('cpu'))
+        file = learner.save(run.folder/'memories.safetensors').name if hasattr(learner, 'save') else None
+        return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memory=file), pick_device('cpu'))
 
 # %% ../../nbs/86_continual_runs.ipynb #818752a0
 def numbers(
