@@ -15,9 +15,9 @@ from torch import Tensor
 from .errors import BadInput, check
 from .data import pick_device
 from .distill import Distiller, backward
-from .cells import cell_data, first_memory, learn, run_cell
+from .cells import cell_data, check_budget, first_memory, learn, run_cell
 from .workers import Line
-from .reproduce import check_budget, command, copy, memory_path, pm, read_settings
+from .reproduce import command, copy, memory_path, pm, read_settings
 
 # %% ../nbs/97_ranks.ipynb #be50f7e0
 class RankDistiller(Distiller):

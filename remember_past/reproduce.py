@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'parse_yaml', 'read_yaml', 'read_params', 'spread',
-           'expand', 'plain_values', 'cells_of', 'known_data', 'check_budget', 'cell_file', 'results', 'memory_path',
-           'copy', 'publish', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'provenance',
-           'save_figure', 'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook',
-           'survey', 'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm', 'aligned',
-           'report', 'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate',
-           'rp_recall']
+           'expand', 'plain_values', 'cells_of', 'known_data', 'cell_file', 'results', 'memory_path', 'copy', 'publish',
+           'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'provenance', 'save_figure',
+           'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook', 'survey',
+           'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm', 'aligned', 'report',
+           'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
 
 # %% ../nbs/95_reproduce.ipynb #89b91e0d
 import ast, configparser, functools, hashlib, io, itertools, json, math, os, signal, sys, threading, time, warnings
@@ -23,8 +22,9 @@ from .data import DATASETS, data_root, load_data, pick_device, present
 from .nets import make_net
 from .memory import Memory, budget, rows_for
 from .bench import bench_records
-from .cells import CELL, cell_cost, cell_settings, run_cell
-from .workers import Line, NOT_FINISHED, cell_name, expected_minutes, make_missing, reason
+from .kinds import cell_name, kind_named, kind_of
+from .cells import CELL, cell_settings, check_budget, cost_text, run_cell
+from .workers import Line, NOT_FINISHED, expected_minutes, make_missing, reason
 from .evaluate import PROTOCOL, evaluate
 
 # %% ../nbs/95_reproduce.ipynb #c6087a4d
@@ -77,7 +77,7 @@ def parse_yaml(
     except Exception as e: raise BadInput(f'{where} is not valid YAML: {" ".join(str(e).split())[:300]}') from None  # PyYAML lets errors of dates and numbers through
 
 # %% ../nbs/95_reproduce.ipynb #ba567845
-PARTS = ('defaults', 'where', 'cells', 'notebook', 'include', 'only')
+PARTS = ('kind', 'defaults', 'where', 'cells', 'notebook', 'include', 'only')
 
 def read_yaml(
     path,    # a YAML file
@@ -108,7 +108,7 @@ def read_params(
     check(str(params['include']).replace('_', '').isalnum(), f'include in {path} must be the name of a table or figure, not {params["include"]!r}')
     other = path.with_name(f'{params["include"]}.yml')
     check('include' not in read_yaml(other), f'{path} includes {other.name}, which includes a file itself; name that file directly')
-    params |= {k: v for k, v in read_params(root, profile, params['include']).items() if k in ('defaults', 'where', 'cells')}
+    params |= {k: v for k, v in read_params(root, profile, params['include']).items() if k in ('kind', 'defaults', 'where', 'cells')}
     return params
 
 # %% ../nbs/95_reproduce.ipynb #7750cd3e
@@ -151,11 +151,13 @@ def cells_of(
     name:str,     # a table or figure
 )->list:          # complete settings, each cell once
     "The cells that a table or figure needs; `BadInput` for an unknown setting or data set"
-    params = read_params(root, profile, name)
-    for key in {*params['defaults'], *params['where'], *params['only']}: check(key in CELL, f'unknown setting {key!r} in nbs/paper/params/{profile}/{name}.yml; {nearest(key, CELL)}')
-    try: cells = [cell_settings(**plain_values(c)) for c in expand(params)]
-    except BadInput as e: raise BadInput(f'nbs/paper/params/{profile}/{name}.yml: {e}') from None
-    for c in cells: known_data(c['data'], f'nbs/paper/params/{profile}/{name}.yml')
+    params, where = read_params(root, profile, name), f'nbs/paper/params/{profile}/{name}.yml'
+    try: kind = kind_named(params.get('kind', 'cells'))
+    except BadInput as e: raise BadInput(f'{where}: {e}') from None
+    for key in {*params['defaults'], *params['where'], *params['only']}: check(key in kind.defaults, f'unknown setting {key!r} in {where}; {nearest(key, kind.defaults)}')
+    try: cells = [kind.settings(**plain_values(c)) for c in expand(params)]
+    except BadInput as e: raise BadInput(f'{where}: {e}') from None
+    for c in cells: known_data(c['data'], where)
     return list({settings_hash(c): c for c in cells}.values())
 
 # %% ../nbs/95_reproduce.ipynb #bb069e63
@@ -168,21 +170,12 @@ def known_data(
     check(own or name in DATASETS, f'unknown data set {name!r} in {where}; {nearest(name, DATASETS)}')
     check(not own or Path(name).is_file(), f'there is no file {name}, which {where} names; give the path of an .npz file')
 
-# %% ../nbs/95_reproduce.ipynb #713f9f1c
-def check_budget(
-    settings:dict,  # complete settings of a cell; its data set must be present
-):
-    "`BadInput` when the budget of Eq. 4 has no room for these bases"
-    if settings['method'] != 'full': return
-    ds = load_data(settings['data'], val=0)
-    rows_for(settings['bases'], budget(settings['ipc'], ds.shape, ds.n_classes), ds.shape, ds.n_classes, settings['scale'])
-
 # %% ../nbs/95_reproduce.ipynb #ba030516
 def cell_file(
     settings:dict,  # complete settings of a cell
-)->str:             # DATA-ipcN-METHOD-seedS-hash8
+)->str:             # as digits-ipc1-full-seed0, and 8 digits of the hash
     "A cell's name among committed records and memories"
-    return f'{Path(str(settings["data"])).stem}-ipc{settings["ipc"]}-{settings["method"]}-seed{settings["seed"]}-{settings_hash(settings)[:8]}'
+    return f'{kind_of(settings).file(settings)}-{settings_hash(settings)[:8]}'
 
 # %% ../nbs/95_reproduce.ipynb #3e5747ed
 def results(
@@ -193,10 +186,10 @@ def results(
 )->list:          # for each cell: settings, run (hash), record (or None), state ('done', 'failed: ..' or 'not run')
     "What is known about each cell of a table or figure"
     runs = Path(runs or Path(root)/'runs')
-    known = {r['run']: r for r in find_records([runs, Path(root)/'figures'/profile/'records'], 'cells')}
+    known = {r['run']: r for r in find_records([runs, Path(root)/'figures'/profile/'records'])}
     def one(s):
         run = settings_hash(s)
-        why = reason(runs/'cells'/run)
+        why = reason(runs/kind_of(s).name/run)
         state = 'done' if run in known else f'failed: {why}' if why else 'not run'
         return dict(settings=s, run=run, record=known.get(run), state=state)
     return [one(s) for s in cells_of(root, profile, name)]
@@ -242,12 +235,10 @@ def published(
 def paper_number(
     settings:dict,   # complete settings of a cell
     numbers:dict,    # see `published`
-)->list:             # [mean, spread] in percent; None where the paper has no such cell
+)->list:             # [mean, spread]; None where the paper has no such cell
     "What the paper reports for a cell"
-    competitors = {m: ('table1', m.upper()) for m in ('dc', 'dsa', 'dm', 'cafe', 'tm')}  # its KIP has another kernel than ours
-    table, column = ('table1', 'Ours') if settings['method'] == 'full' else competitors.get(settings['method'], ('table2', settings['method']))
-    if settings['method'] == 'full' and settings['data'] in ('cifar10', 'cifar100') and not settings['augment']: table, column = 'table2', 'full_no_augment'
-    return numbers[table].get(settings['data'], {}).get(settings['ipc'], {}).get(column)
+    paper = kind_of(settings).paper
+    return paper(settings, numbers) if paper else None
 
 # %% ../nbs/95_reproduce.ipynb #51873a2e
 FREE = ('seed', 'select', 'val', 'real_per_class', 'window')  # do not make a run smaller than the paper's by their name alone
@@ -406,7 +397,7 @@ def survey(
         data = r['settings']['data']
         missing = f'skipped: {data}: not present in {data_root()}; run load_data({data!r}) once'
         r['state'] = 'there' if r['record'] and not fresh else 'missing' if present(data) else missing
-        if r['state'] == 'missing': check_budget(r['settings'])
+        if r['state'] == 'missing' and kind_of(r['settings']).fits: kind_of(r['settings']).fits(r['settings'])
     return list(cells.values())
 
 # %% ../nbs/95_reproduce.ipynb #b09b9f8e
@@ -469,11 +460,10 @@ def render(
 def predicted(
     settings:dict,  # complete settings of a cell
     device='cpu',   # torch device
-)->str:             # '' for a cell that learns nothing by BPTT
+)->str:             # '' where nothing can be said before a run
     "Predicted time and memory of a cell, in words"
-    if settings['method'] not in ('full', 'bptt', 'bptt_ds'): return ''
-    c = cell_cost(settings, device=device)
-    return f', about {c["minutes"]:.1f} minutes ({c["seconds"]:.2f} s an outer iteration), {c["bytes"]/2**20:.1f} MiB of kept weights'
+    cost = kind_of(settings).cost
+    return cost(settings, device) if cost else ''
 
 # %% ../nbs/95_reproduce.ipynb #4be7e6fb
 def announce(
@@ -607,7 +597,7 @@ def rp_distill(
     s, device = read_settings(settings or (), params), str(pick_device(device))
     check(s['method'] not in ('random', 'all'), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     check_budget(s)
-    if dry_run: print(f'{cell_name(s)}{predicted(s, device)}'); return
+    if dry_run: print(f'{cell_name(s)}{cost_text(s, device)}'); return
     line = Line([s]); line.start(0)
     record = run_cell(s, runs, device, progress=line)
     line.end(f'{pm((record["mean"], record["std"]))} %')
