@@ -105,6 +105,26 @@ def xavier(
     return (2*torch.rand(rows, cols, generator=gen)-1)*math.sqrt(6/(rows+cols))
 
 @patch(cls_method=True)
+def queried(cls:Memory,
+    K:int,             # number of bases
+    floats:int,        # budget, in floats
+    shape:tuple,       # (C, H, W) of an image
+    d_y:int,           # length of a query vector
+    scale:int=2,       # bases are stored `scale` times smaller in height and width
+    seed:int=0,        # seed of the initial tables
+    whitening=None,    # the images' whitening
+    classes:list=None, # class names, where queries are labels
+)->Memory:             # a fresh memory with the r of Eq. 4
+    "Bases that are shared by all queries, labels or vectors"
+    r = rows_for(K, floats, shape, d_y, scale)
+    small, gen = (shape[0], shape[1]//scale, shape[2]//scale), torch.Generator().manual_seed(seed)
+    bases = xavier(K, math.prod(small), gen).view(K, *small)
+    coefs = xavier(d_y*r, K, gen).view(d_y, r, K).transpose(0, 1).contiguous()
+    return cls(bases, coefs, scale, classes, whitening)
+
+
+# %% ../nbs/35_memory.ipynb #7a35d002
+@patch(cls_method=True)
 def addressed(cls:Memory,
     K:int,             # number of bases
     ipc:int,           # budget, in images per class
@@ -115,11 +135,7 @@ def addressed(cls:Memory,
     whitening=None,    # the images' whitening
 )->Memory:             # a fresh memory with the r of Eq. 4
     "Bases shared by all classes: the paper's full model"
-    r = rows_for(K, budget(ipc, shape, len(classes)), shape, len(classes), scale)
-    small, gen = (shape[0], shape[1]//scale, shape[2]//scale), torch.Generator().manual_seed(seed)
-    bases = xavier(K, math.prod(small), gen).view(K, *small)
-    coefs = xavier(len(classes)*r, K, gen).view(len(classes), r, K).transpose(0, 1).contiguous()
-    return cls(bases, coefs, scale, classes, whitening)
+    return cls.queried(K, budget(ipc, shape, len(classes)), shape, len(classes), scale, seed, whitening, classes)
 
 # %% ../nbs/35_memory.ipynb #ea465cd7
 @patch(cls_method=True)
