@@ -204,13 +204,14 @@ def digest(
 # %% ../nbs/35_memory.ipynb #017290fb
 @patch
 def save(self:Memory,
-    path,       # file name, usually *.safetensors; its folder is made
-)->Path:        # the same path
+    path,            # file name, usually *.safetensors; its folder is made
+    extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` passes them over
+)->Path:             # the same path
     "Write the memory, its whitening, class names and `meta` to one file, at once or not at all"
     path = Path(path)
     tensors = {'bases': self.bases} if self.coefs is None else {'bases': self.bases, 'coefs': self.coefs}
     white, more = self.whitening.state() if self.whitening is not None else (None, {})
-    tensors = {k: t.detach().cpu().contiguous() for k, t in {**tensors, **{f'whitening.{k}': t for k, t in more.items()}}.items()}
+    tensors = {k: t.detach().cpu().contiguous() for k, t in {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}.items()}
     head = dict(format=FORMAT, scale=self.scale, classes=self.classes, whitening=white, meta=self.meta, digest=digest(tensors))
     tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
     try:
