@@ -24,7 +24,8 @@ def cell_name(
     "A cell in words"
     what = dict(full='bases', bptt='free images', bptt_ds='free images, half resolution', random='random real images', all='whole training set').get(settings['method'], settings['method'])
     size = '' if settings['method'] == 'all' else f', {settings["ipc"]} image{"s" if settings["ipc"] > 1 else ""} per class'
-    return f'{Path(str(settings["data"])).stem}{size}, {what}' + (f', seed {settings["seed"]}' if settings['seed'] else '')
+    net, by = settings.get('eval_net'), settings.get('protocol')
+    return f'{Path(str(settings["data"])).stem}{size}, {what}' + (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {settings["seed"]}' if settings['seed'] else '')
 
 # %% ../nbs/94_workers.ipynb #5471e865
 def work(
