@@ -264,6 +264,7 @@ def paper_number(
     numbers:dict,    # see `published`
 )->list:             # [mean, spread] in percent; None where the paper has no such cell
     "What the paper reports for a cell"
+    if settings.get('eval_net') not in (None, settings['net']): return None
     competitors = {m: ('table1', m.upper()) for m in ('dc', 'dsa', 'dm', 'cafe', 'tm')}  # its KIP has another kernel than ours
     table, column = ('table1', 'Ours') if settings['method'] == 'full' else competitors.get(settings['method'], ('table2', settings['method']))
     if settings['method'] == 'full' and settings['data'] in ('cifar10', 'cifar100') and not settings['augment']: table, column = 'table2', 'full_no_augment'
@@ -423,11 +424,12 @@ def survey(
     "What there is and what has to be made"
     for n in names: notebook_values(root, profile, n, runs)
     cells = {r['run']: r for n in names for r in results(root, profile, n, runs)}
+    have = [] if fresh else [learning(k['settings']) for k in find_records([runs, *(Path(root)/'figures'/p/'records' for p in PROFILES)], 'cells') if k.get('memory')]
     for r in cells.values():
         data = r['settings']['data']
         missing = f'skipped: {data}: not present in {data_root()}; run load_data({data!r}) once'
         r['state'] = 'there' if r['record'] and not fresh else 'missing' if present(data) else missing
-        if r['state'] == 'missing': check_budget(r['settings'])
+        if r['state'] == 'missing': check_budget(r['settings']); r['learned'] = learning(r['settings']) in have
     return list(cells.values())
 
 # %% ../nbs/95_reproduce.ipynb #b09b9f8e
@@ -507,10 +509,10 @@ def announce(
     "Say what is there, what is missing and how long it may take"
     records = [r['record'] for r in cells if r['record']]
     todo = [r for r in cells if r['state'] == 'missing']
-    guesses = [expected_minutes(r['settings'], records) for r in todo]
+    guesses = [None if r.get('learned') else expected_minutes(r['settings'], records) for r in todo]
     for r in cells:
         guess = guesses[todo.index(r)] if r in todo else None
-        cost = predicted(r['settings'], device) if r in todo and device else ''
+        cost = ', its memory is there and is only evaluated' if r.get('learned') else predicted(r['settings'], device) if r in todo and device else ''
         say(f'{cell_name(r["settings"])}: {r["state"]}' + (cost or (f', about {guess:.1f} minutes' if guess else '')))
     n = {s: sum(r['state'].startswith(s) for r in cells) for s in ('there', 'missing', 'skipped')}
     cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
