@@ -21,6 +21,8 @@ from .distill import Distiller, OUTER
 from .training import generator, many, steps_for, time_for
 from .evaluate import evaluate, train_nets, protocol_text, PROTOCOL, SCHEDULES, LOSSES
 from .baselines.methods import LEARNERS, TITLES, published, published_protocol, first_images
+from .baselines.learner import check_whole
+from .augment import Augment
 
 # %% ../nbs/65_cells.ipynb #05a68ca3
 CELL = dict(
@@ -62,6 +64,8 @@ def cell_settings(
     o = {**known, **changes}
     for k in 'ipc', 'bases', 'scale', 'inner_steps', 'per_class', 'real_per_class', 'eval_nets', 'eval_epochs', 'eval_batch', 'width', 'depth': check(isinstance(o[k], int) and o[k]>=1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more')
     check(isinstance(o['iterations'], int) and o['iterations']>=0, f"setting iterations is {o['iterations']!r}; give a whole number of 0 or more")
+    if method in LEARNERS: check_whole(o, LEARNERS[method].settings)
+    for k in 'augment', 'eval_augment': Augment(o[k] or '')
     return {k: v for k,v in o.items() if k not in OPTIONS or k in given or v!=OPTIONS[k]}
 
 def check_setting(
@@ -74,7 +78,7 @@ def check_setting(
     number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
     numeric = number(known[key]) or key in ('eval_width', 'eval_lr')
     check(not numeric or number(value) or (value is None and key in ('clip', 'eval_width', 'eval_lr')), f'setting {key} must be a number but is {value!r}')
-    for k,names in (('eval_net', (None, *NETS)), ('net', NETS), ('eval_schedule', SCHEDULES), ('eval_loss', LOSSES)):
+    for k,names in (('eval_net', (None, *NETS)), ('net', NETS), ('outer', ('sgd', 'adam')), ('kernel', ('fc', 'conv')), ('eval_schedule', SCHEDULES), ('eval_loss', LOSSES)):
         check(key!=k or value in names, f'setting {k} is {value!r}; {nearest(str(value), [n for n in names if n])}')
 
 # %% ../nbs/65_cells.ipynb #e7621792

@@ -26,6 +26,7 @@ from .bench import bench_records
 from .cells import CELL, OPTIONS, cell_cost, cell_settings, learning, protocol_of, run_cell
 from .workers import Line, NOT_FINISHED, cell_name, expected_minutes, make_missing, reason
 from .evaluate import evaluate
+from .baselines.methods import LEARNERS
 
 # %% ../nbs/95_reproduce.ipynb #c6087a4d
 def repo_root(
@@ -611,7 +612,8 @@ def read_settings(
         key, eq, value = p.partition('=')
         check(eq and key, f'{p!r} is not a setting; write KEY=VALUE, as ipc=1')
         given[key] = parse_yaml(value, f'the value of {p!r}') if value else ''
-    for key in given: check(key in KNOWN, f'unknown setting {key!r}; {nearest(key, KNOWN)}')
+    known = {**KNOWN, **getattr(LEARNERS.get(given.get('method')), 'settings', {})}
+    for key in given: check(key in known, f'unknown setting {key!r}; {nearest(key, known)}')
     settings = cell_settings(**plain_values(given))
     known_data(settings['data'], 'the settings')
     return settings
