@@ -193,7 +193,9 @@ class Scaled(nn.Module):
         self.bias, self.factor, self.padding = nn.Parameter(torch.empty(c_out)), math.sqrt(2/self.weight[0].numel()), kernel//2
         self.reset_parameters()
 
-    def reset_parameters(self): nn.init.normal_(self.weight); nn.init.normal_(self.bias)
+    def reset_parameters(self):
+        "Draw weights and biases from the standard normal distribution"
+        nn.init.normal_(self.weight); nn.init.normal_(self.bias)
 
     def forward(self, x):
         w, b = self.factor*self.weight, .1*self.bias
