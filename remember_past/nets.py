@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['ADAPTED', 'NETS', 'block', 'first_padding', 'map_size', 'ConvNet', 'n_params', 'MLP', 'instance_norms', 'Adapted',
-           'adapted', 'make_net', 'fresh_params']
+           'adapted', 'Scaled', 'WideNet', 'make_net', 'fresh_params']
 
 # %% ../nbs/20_nets.ipynb #e1f59c9d
-import torch
+import math
+import torch, torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 from .errors import check, nearest
@@ -148,16 +149,15 @@ class Adapted(nn.Module):
     "A torchvision model fitted to small images; its `embed` gives the features below the classifier"
     def __init__(self,
         name:str,       # resnet18, vgg11 or alexnet
-        shape,          # channels, height and width of an image; each side 28 to 64 pixels
+        shape,          # channels, height and width of an image; no side above 64 pixels
         n_classes:int,  # number of logits
     ):
         super().__init__()
         check(name in ADAPTED, f"network {name!r} is unknown: {nearest(name, ADAPTED)}")
-        check(28 <= min(shape[1:]) and max(shape[1:]) <= 64,
-              f"{name} is adapted to images of 28 to 64 pixels, not {shape[1]}x{shape[2]}: use a ConvNet or an MLP")
+        check(max(shape[1:]) <= 64, f"{name} is adapted to images of up to 64 pixels, not {shape[1]}x{shape[2]}: use a ConvNet or an MLP")
         self.name, self.shape, self.n_classes = name, tuple(shape), n_classes
         import torchvision.models  # before the next line: nothing of torchvision itself may land on `meta`
-        with torch.device('meta'): trunk, n = ADAPTED[name](shape[0], min(shape[1:]))
+        with torch.device('meta'): trunk, n = ADAPTED[name](shape[0], max(28, min(shape[1:])))
         self.trunk, self.head = instance_norms(trunk).to_empty(device='cpu'), nn.Linear(n, n_classes)
         for m in self.trunk.modules():
             if hasattr(m, 'reset_parameters'): m.reset_parameters()
@@ -168,32 +168,78 @@ class Adapted(nn.Module):
         x:torch.Tensor,  # images, N x C x H x W
     )->torch.Tensor:     # features, N x 512 (alexnet: 256)
         "What the classifier sees"
-        return self.trunk(x)
+        size = [max(28, s) for s in x.shape[-2:]]
+        return self.trunk(x if list(x.shape[-2:]) == size else F.interpolate(x, size, mode='bilinear', align_corners=False))
 
 # %% ../nbs/20_nets.ipynb #75df343e
 def adapted(
     name:str,       # resnet18, vgg11 or alexnet
-    shape,          # channels, height and width of an image; each side 28 to 64 pixels
+    shape,          # channels, height and width of an image; no side above 64 pixels
     n_classes:int,  # number of logits
 )->Adapted:         # the network, randomly initialised
     "A torchvision model fitted to small images; BadInput for another name or size"
     return Adapted(name, shape, n_classes)
 
+# %% ../nbs/20_nets.ipynb #e3f05a6c
+class Scaled(nn.Module):
+    "A convolution or linear layer with standard normal parameters and a factor that depends on its width"
+    def __init__(self,
+        c_in:int,      # channels or units that come in
+        c_out:int,     # those that go out
+        kernel:int=0,  # side of a convolution's kernel in pixels; 0 is a linear layer
+    ):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(c_out, c_in, *(kernel, kernel)[:2*bool(kernel)]))
+        self.bias, self.factor, self.padding = nn.Parameter(torch.empty(c_out)), math.sqrt(2/self.weight[0].numel()), kernel//2
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        "Draw weights and biases from the standard normal distribution"
+        nn.init.normal_(self.weight); nn.init.normal_(self.bias)
+
+    def forward(self, x):
+        w, b = self.factor*self.weight, .1*self.bias
+        return F.conv2d(x, w, b, padding=self.padding) if w.ndim == 4 else F.linear(x, w, b)
+
+# %% ../nbs/20_nets.ipynb #4f6d9c30
+class WideNet(nn.Module):
+    "A ConvNet without normalisation, one convolution in front, each layer `Scaled`"
+    def __init__(self,
+        shape,           # channels, height and width of an image
+        n_classes:int,   # number of outputs
+        width:int=1024,  # channels of every layer; published: 1024
+        depth:int=3,     # convolutions that a 2x2 average pooling follows
+    ):
+        super().__init__()
+        most = min(shape[1:]).bit_length() - 1
+        check(1 <= depth <= most and width >= 1, f"images of {shape[1]}x{shape[2]} pixels can be halved {most} times, not {depth}: use another depth, 1 or more, and a width of 1 or more")
+        self.shape, self.n_classes = tuple(shape), n_classes
+        layers = [Scaled(shape[0], width, 3), nn.ReLU()]
+        for _ in range(depth): layers += [Scaled(width, width, 3), nn.ReLU(), nn.AvgPool2d(2)]
+        self.features, self.head = nn.Sequential(*layers), Scaled(width*(shape[1] >> depth)*(shape[2] >> depth), n_classes)
+
+    def embed(self,
+        x:torch.Tensor,  # images, N x C x H x W
+    )->torch.Tensor:     # features, N x (width * pixels left)
+        "What the last layer sees"
+        return self.features(x).flatten(1)
+
+    def forward(self, x): return self.head(self.embed(x))
+
 # %% ../nbs/20_nets.ipynb #7e2bba4b
-NETS = ('convnet', 'mlp', *ADAPTED)
+NETS = ('convnet', 'mlp', 'widenet', *ADAPTED)
 
 def make_net(
     name:str,       # one of NETS
     shape,          # channels, height and width of an image
     n_classes:int,  # number of logits
-    width:int=128,  # channels of a ConvNet's blocks
-    depth:int=3,    # blocks of a ConvNet
+    width:int=128,  # channels of a ConvNet's or WideNet's layers
+    depth:int=3,    # blocks of a ConvNet or WideNet
 )->nn.Module:       # the network, randomly initialised
     "The network called `name`; BadInput when there is none"
     check(name in NETS, f"network {name!r} is unknown: {nearest(name, NETS)}")
-    if name == 'convnet': return ConvNet(shape, n_classes, width, depth)
     if name == 'mlp': return MLP(shape, n_classes)
-    return adapted(name, shape, n_classes)
+    return adapted(name, shape, n_classes) if name in ADAPTED else dict(convnet=ConvNet, widenet=WideNet)[name](shape, n_classes, width, depth)
 
 # %% ../nbs/20_nets.ipynb #f0a76bac
 def _redrawn(net, seed):

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'parse_yaml', 'read_yaml', 'read_params', 'spread',
            'expand', 'plain_values', 'cells_of', 'known_data', 'cell_file', 'results', 'memory_path', 'copy', 'publish',
-           'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'provenance', 'save_figure',
-           'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook', 'survey',
-           'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm', 'aligned', 'report',
-           'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate', 'rp_recall']
+           'bring_back', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'provenance',
+           'save_figure', 'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook',
+           'survey', 'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm', 'aligned',
+           'report', 'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_evaluate',
+           'rp_recall']
 
 # %% ../nbs/95_reproduce.ipynb #89b91e0d
 import ast, configparser, functools, hashlib, io, itertools, json, math, os, signal, sys, threading, time, warnings
@@ -23,9 +24,10 @@ from .nets import make_net
 from .memory import Memory, budget, rows_for
 from .bench import bench_records
 from .kinds import cell_name, kind_named, kind_of
-from .cells import CELL, cell_settings, check_budget, cost_text, run_cell
+from .cells import CELL, cell_settings, check_budget, cost_text, learning, protocol_of, run_cell
 from .workers import Line, NOT_FINISHED, expected_minutes, make_missing, reason
-from .evaluate import PROTOCOL, evaluate
+from .evaluate import evaluate
+from .baselines.methods import LEARNERS
 
 # %% ../nbs/95_reproduce.ipynb #c6087a4d
 def repo_root(
@@ -133,6 +135,9 @@ def expand(
     "The cells of a parameter file"
     cells = []
     for own in (c for line in params['cells'] for c in spread(line)):
+        if 'from' in own:
+            check(own['from'] == 'published', f'from in a line of cells is {own["from"]!r}; it can only be published')
+            cells.append({k: v for k, v in own.items() if k != 'from'}); continue
         known = params['defaults'] | own
         follows = [s for key, cases in params['where'].items() for value, s in cases.items() if known.get(key) == value]
         cells.append(params['defaults'] | {k: v for s in follows for k, v in s.items()} | own)
@@ -232,6 +237,21 @@ def publish(
     if memory: copy(memory, home/'memories'/f'{name}.safetensors')
     copy(Path(record['path']), home/'records'/f'{name}.json')
 
+# %% ../nbs/95_reproduce.ipynb #a8f36b10
+def bring_back(
+    settings:list,  # complete settings of cells that will be made
+    root,           # the repository
+    runs,           # folder of runs
+):
+    "Copy committed records whose memories these cells share into the folder of runs"
+    known = [r for p in PROFILES for r in find_records(Path(root)/'figures'/p/'records', 'cells') if r.get('memory')]
+    wanted = [learning(s) for s in settings]
+    for r in known:
+        path, run = memory_path(r), Run(runs, 'cells', r['settings'], create=False)
+        if path is None or run.done or learning(r['settings']) not in wanted: continue
+        copy(path, run.folder/r['memory']); copy(Path(r['path']), run.folder/'record.json')
+        write_json(run.folder/'settings.json', run.settings)
+
 # %% ../nbs/95_reproduce.ipynb #31190a8b
 def published(
     root,   # the repository
@@ -256,7 +276,7 @@ def scaled_down(
 )->str:                 # '' where settings are the paper's; None where the paper has no such cell
     "How a cell differs from the paper's"
     same = [p for p in paper_cells if all(p[k] == settings[k] for k in ('data', 'ipc', 'method'))]
-    if same: return ', '.join(f'{k} {settings[k]} ({same[0][k]})' for k in settings if k not in FREE[:3] and settings[k] != same[0][k])
+    if same: return ', '.join(f'{k} {settings[k]} ({same[0][k]})' for k in settings if k not in FREE[:3] and settings[k] != same[0].get(k, kind_of(settings).defaults.get(k)))
 
 # %% ../nbs/95_reproduce.ipynb #d326fc4e
 def markdown(
@@ -271,11 +291,12 @@ def save_table(
     out,         # folder; empty writes nothing
     name:str,    # file name without its ending
     note='',     # Markdown below the table
+    head='',     # Markdown above it
 ):
     "Write a table as NAME.csv and NAME.md"
     if not out: return
     write_bytes(Path(out)/f'{name}.csv', frame.to_csv(index=False, lineterminator='\n').encode())
-    write_bytes(Path(out)/f'{name}.md', (markdown(frame) + (f'\n{note}\n' if note else '')).encode())
+    write_bytes(Path(out)/f'{name}.md', ((f'{head}\n\n' if head else '') + markdown(frame) + (f'\n{note}\n' if note else '')).encode())
 
 # %% ../nbs/95_reproduce.ipynb #8c73d1e7
 def provenance(
@@ -400,11 +421,14 @@ def survey(
     "What there is and what has to be made"
     for n in names: notebook_values(root, profile, n, runs)
     cells = {r['run']: r for n in names for r in results(root, profile, n, runs)}
+    have = [] if fresh else [learning(k['settings']) for k in find_records([runs, *(Path(root)/'figures'/p/'records' for p in PROFILES)], 'cells') if k.get('memory')]
     for r in cells.values():
         data = r['settings']['data']
         missing = f'skipped: {data}: not present in {data_root()}; run load_data({data!r}) once'
         r['state'] = 'there' if r['record'] and not fresh else 'missing' if present(data) else missing
-        if r['state'] == 'missing' and kind_of(r['settings']).fits: kind_of(r['settings']).fits(r['settings'])
+        if r['state'] != 'missing': continue
+        r['learned'], fits = learning(r['settings']) in have, kind_of(r['settings']).fits
+        if fits: fits(r['settings'])
     return list(cells.values())
 
 # %% ../nbs/95_reproduce.ipynb #b09b9f8e
@@ -430,6 +454,7 @@ def reproduce(
     if todo and not dry_run: write_bytes(runs/f'.writable.{os.getpid()}', b'').unlink()  # else refused here, before anything is said
     announce(cells, say, workers, device if dry_run else None)
     if dry_run: return cells, []
+    if not fresh: bring_back([r['settings'] for r in todo], root, runs)
     make_missing(todo, runs, device, fresh, out, workers, until, ray)
     for r in cells: publish(r['record'], root, profile) if r['record'] else None
     return cells, render(cells, names, root, profile, runs, fresh, say)
@@ -482,10 +507,10 @@ def announce(
     "Say what is there, what is missing and how long it may take"
     records = [r['record'] for r in cells if r['record']]
     todo = [r for r in cells if r['state'] == 'missing']
-    guesses = [expected_minutes(r['settings'], records) for r in todo]
+    guesses = [None if r.get('learned') else expected_minutes(r['settings'], records) for r in todo]
     for r in cells:
         guess = guesses[todo.index(r)] if r in todo else None
-        cost = predicted(r['settings'], device) if r in todo and device else ''
+        cost = ', its memory is there and is only evaluated' if r.get('learned') else predicted(r['settings'], device) if r in todo and device else ''
         say(f'{cell_name(r["settings"])}: {r["state"]}' + (cost or (f', about {guess:.1f} minutes' if guess else '')))
     n = {s: sum(r['state'].startswith(s) for r in cells) for s in ('there', 'missing', 'skipped')}
     cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
@@ -584,7 +609,8 @@ def read_settings(
         key, eq, value = p.partition('=')
         check(eq and key, f'{p!r} is not a setting; write KEY=VALUE, as ipc=1')
         given[key] = parse_yaml(value, f'the value of {p!r}') if value else ''
-    for key in given: check(key in CELL, f'unknown setting {key!r}; {nearest(key, CELL)}')
+    known = {**kind_named().defaults, **getattr(LEARNERS.get(given.get('method')), 'settings', {})}
+    for key in given: check(key in known, f'unknown setting {key!r}; {nearest(key, known)}')
     settings = cell_settings(**plain_values(given))
     known_data(settings['data'], 'the settings')
     return settings
@@ -634,7 +660,7 @@ def rp_evaluate(
     check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; give the data set it was distilled from')
     check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; give the data set it was distilled from')
     x, white = ds.x_test, memory.whitening
-    protocol = {k: s[f'eval_{k}'] for k in PROTOCOL if k != 'augment'} | dict(augment=s['augment'], nets=nets)
+    protocol = protocol_of(s) | dict(nets=nets) | (dict(lr=memory.meta.get('lr')) if s['eval_lr'] is None else {})
     form = make_net(net, ds.shape, ds.n_classes, s['width'], s['depth'])
     result = evaluate(memory.to(device), form, (white.apply(x) if white else x).to(device), ds.y_test.to(device), white, seed, **protocol)
     print(f'{pm((result["mean"], result["std"]))} % on {s["data"]}\n{result["protocol"]}')

@@ -1,0 +1,59 @@
+"The compared methods from the command line, and the promises between tables: records keep their names, Table 1 has the K that Figure 4 chose"
+import csv
+from pathlib import Path
+import pytest
+from remember_past import reproduce as R
+from remember_past.baselines.methods import LEARNERS, PROTOCOLS
+from remember_past.cells import CELL, cell_settings, learning
+from remember_past.runs import find_records, settings_hash
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize('method, bad, says', [
+    *[(m, 'iterations=-1', 'iterations') for m in LEARNERS],
+    *[(m, 'outer_lr=fast', 'number') for m in LEARNERS if m not in ('herding', 'k_centre')],
+    ('dc', 'net_epochs=1.5', 'net_epochs'), ('dc', 'image_step=2', 'did you mean image_steps?'), ('dsa', 'augment=crop_flop', 'flip'), ('dm', 'real_per_class=0', 'real_per_class'),
+    ('cafe', 'watch=0', 'watch'), ('tm', 'experts=0', 'experts'), ('kip', 'kernel=convnet', 'conv'), ('kip_conv', 'nets=0', 'nets'), ('k_centre', 'net_batch=0', 'net_batch'),
+    ('dsa', 'protocol=cd', 'dc'), ('kip', 'eval_net=widnet', 'widenet'), ('dm', 'eval_schedule=steps', 'drop'), ('dc', 'eval_augment=turn', 'rotate'),
+])
+def test_bad_input(method, bad, says, tmp_path, monkeypatch, capsys):
+    "Exit 2 and one sentence that names the setting, before anything is written"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as e: R.rp_distill(['data=digits', f'method={method}', bad])
+    out, err = capsys.readouterr()
+    assert e.value.code == 2 and out == '' and err.count('\n') == 1 and says in err and 'Traceback' not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_committed_records_are_found():
+    "A setting that is new today is not in the hash of a record from yesterday"
+    records = find_records([HERE/'figures'/p/'records' for p in R.PROFILES], 'cells')
+    assert records
+    for r in records: assert settings_hash(cell_settings(**r['settings'])) == r['run'], r['path']
+    listed = {settings_hash(c) for p in ('small', 'paper') for t in R.names_at(HERE, p) if t != 'cost' for c in R.cells_of(HERE, p, t)}
+    lost = [r['path'] for r in records if r['run'] not in listed]
+    assert not lost, f'no parameter file asks for {lost}'
+
+
+def test_settings_are_a_fixed_point():
+    for m in LEARNERS:
+        for p in PROTOCOLS:
+            o = cell_settings(method=m, data='mnist', protocol=p)
+            assert cell_settings(**o) == o
+            assert learning(o) == learning(cell_settings(method=m, data='mnist')) and (p == 'paper') == (set(o) == set(cell_settings(method=m, data='mnist')))
+    assert set(cell_settings()) == set(CELL)
+
+
+@pytest.mark.parametrize('profile', ['quick', 'small'])
+def test_table1_has_the_bases_that_figure4_chose(profile):
+    "Budgets of which every point has been made: the best K on validation images is Table 1's"
+    made = HERE/'figures'/profile/'figure4.csv'
+    if not made.exists(): pytest.skip(f'figure 4 has not been made at profile {profile}')
+    budgets, column = {}, 'validation accuracy, %'
+    for row in csv.DictReader(made.open()): budgets.setdefault((row['data set'], int(row['images per class'])), []).append(row)
+    ours = {(c['data'], c['ipc']): c['bases'] for c in R.cells_of(HERE, profile, 'table1') if c['method'] == 'full'}
+    whole = {b: rows for b, rows in budgets.items() if b in ours and all(r[column][:1].isdigit() for r in rows)}
+    if not whole: pytest.skip(f'no budget of figure 4 is complete at profile {profile}')
+    best = {b: int(max(rows, key=lambda r: float(r[column].split()[0]))['K']) for b, rows in whole.items()}
+    assert {b: ours[b] for b in best} == best
