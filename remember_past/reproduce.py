@@ -69,8 +69,13 @@ def parse_yaml(
     where,     # what it is, for the sentence
 ):             # lists, dictionaries, numbers, strings, dates
     "The value of a YAML text; `BadInput` for anything else"
+    check(len(text) <= 100_000, f'{where} has more than 100,000 characters; settings are shorter')
     try:
-        check(not any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, yaml.SafeLoader)), f'{where} has an alias (*name); write out what it stands for')
+        depth = 0
+        for e in yaml.parse(text, yaml.SafeLoader):  # event by event, for PyYAML takes the square of the depth
+            depth += isinstance(e, yaml.CollectionStartEvent) - isinstance(e, yaml.CollectionEndEvent)
+            if depth > 50: raise RecursionError
+            check(not isinstance(e, yaml.AliasEvent), f'{where} has an alias (*name); write out what it stands for')
         return yaml.safe_load(text)
     except BadInput: raise
     except RecursionError: raise BadInput(f'{where} is nested too deeply to be settings; write it flat') from None
@@ -83,7 +88,8 @@ def read_yaml(
     path,    # a YAML file
 )->dict:     # its content; an empty file is an empty dictionary
     "Read a YAML file; `BadInput` when it is missing, damaged, or no dictionary"
-    try: text = Path(path).read_text(encoding='utf-8')
+    try:
+        with open(path, encoding='utf-8') as f: text = f.read(100_001)  # enough for `parse_yaml` to refuse it
     except OSError as e: raise BadInput(f'cannot read {path} ({e.strerror})') from None
     except UnicodeDecodeError: raise BadInput(f'{path} is not valid YAML: it is not text in UTF-8') from None
     content = parse_yaml(text, path) or {}
@@ -200,8 +206,9 @@ def memory_path(
 )->Path:          # of its memory file, or None when it has none
     "Where the memory of a record lies"
     if not record.get('memory'): return None
-    path = Path(record['path'])
-    path = path.parent/record['memory'] if path.name == 'record.json' else path.parent.parent/'memories'/f'{path.stem}.safetensors'
+    path, name = Path(record['path']), str(record['memory'])
+    check(Path(name).name == name and name != '..', f'{path} names a memory outside of its folder, {name[:60]!r}; remove the record')
+    path = path.parent/name if path.name == 'record.json' else path.parent.parent/'memories'/f'{path.stem}.safetensors'
     return path if path.exists() else None
 
 # %% ../nbs/95_reproduce.ipynb #521d328e

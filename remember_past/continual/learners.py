@@ -202,6 +202,7 @@ class ConvNets:
 
 # %% ../../nbs/84_continual_learners.ipynb #020e0e3e
 @patch
+@torch.enable_grad()
 def grad(self:ConvNets,
     w:Tensor,  # (n, P)
     x:Tensor,  # (n, B, C, H, W)

@@ -96,9 +96,9 @@ def plot_over_time(
     ax.set_title(title, fontsize=8); ax.legend(fontsize=6)
     return fig
 
-# %% ../../nbs/83_continual_metrics.ipynb #39f6b330
+# %% ../../nbs/83_continual_metrics.ipynb #7c95c5fd
 def plot_storage(
-    floats:dict,     # method -> floats of samples held when each task ended, one seed
+    floats:dict,     # method -> most floats of samples held during each task, one seed
     budget:int,      # floats that were allowed
     title:str='',    # above
     ax=None,         # axes to draw into; None: a figure of its own

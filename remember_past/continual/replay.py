@@ -109,6 +109,7 @@ def meta(self:Nets,
 
 # %% ../../nbs/84a_continual_replay.ipynb #548d20bf
 @patch
+@torch.enable_grad()
 def meta(self:ConvNets,
     w:Tensor,     # (n, P)
     rate,         # (n, P), or a number

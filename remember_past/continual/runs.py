@@ -56,6 +56,7 @@ def continual_settings(
     o['data'] = o['data'] or ('cifar100' if BENCHMARKS[benchmark]['kind'] == 'split' else 'mnist')
     for k in 'seeds', 'look': check(isinstance(o[k], int) and o[k] >= 1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more')
     for k in 'tasks', 'per_task', 'width': check(o[k] is None or isinstance(o[k], int) and not isinstance(o[k], bool) and o[k] >= 1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more, or null')
+    check(o['net'] == 'mlp' or method not in ('stable_sgd', 'kcl'), f'{method} runs on the perceptron here; leave out net: {o["net"]}')
     check(isinstance(o['seed'], int) and o['seed'] >= 0, f'setting seed is {o["seed"]!r}; give a whole number of 0 or more')
     return o
 
@@ -80,7 +81,7 @@ def continual_work(
     "A measure of time among runs of this kind"
     b = BENCHMARKS[o['benchmark']]
     samples = (o['tasks'] or b['tasks'])*(o['per_task'] or b['per_task'] or (2500 if b['kind'] == 'split' else 60_000))
-    return float(samples*o['seeds']*(o.get('s', 1)*(1 + o.get('k', 0)) + o.get('glances', 0)*20 + o.get('epochs', 0)))
+    return float(samples*o['seeds']*(o.get('s', 1)*(1 + o.get('k', 0)) + o.get('glances', 0)*14 + o.get('epochs', 0)*5))
 
 # %% ../../nbs/86_continual_runs.ipynb #15a58692
 def make_streams(
@@ -134,17 +135,24 @@ def passes(
     learner,       # sees the task
     streams:list,  # a stream for each seed
     t:int,         # task
-):
+)->int:            # the most floats of samples that it held, for one seed
     "One task goes by; BadInput as soon as the learner holds more than its budget"
-    if getattr(learner, 'upper', False): learner.whole(streams, t)
+    most = 0
+    if getattr(learner, 'upper', False): learner.whole(streams, t); most = within(learner, streams[0].budget)
     else:
         for parts in zip(*(s.batches(t) for s in streams)):
             learner.observe([torch.stack(p) for p in zip(*parts)], t)
-            within(learner, streams[0].budget)
-    learner.finish(t); within(learner, streams[0].budget)
+            most = max(most, within(learner, streams[0].budget))
+    learner.finish(t)
+    return max(most, within(learner, streams[0].budget))
 
-def within(learner, budget):
+def within(
+    learner,     # anything with `floats`
+    budget:int,  # floats
+)->int:          # floats of samples that it holds for one seed
+    "The storage law"
     check(getattr(learner, 'unlimited', False) or learner.floats <= budget, f'{type(learner).__name__} holds {learner.floats} floats of samples, the budget is {budget}; it breaks the storage law')
+    return learner.floats
 
 # %% ../../nbs/86_continual_runs.ipynb #e1cee47c
 def run_continual(
@@ -168,7 +176,7 @@ def run_continual(
         if old: learner.load_state(old['learner']); a, held, spent, start = old['a'].numpy(), old['held'], old['spent'], old['next']
         for t in range(start, T):
             wall, cpu = time.perf_counter(), time.process_time()
-            passes(learner, streams, t); held.append(learner.floats); measured(learner, streams, t, a, o['look'])
+            held.append(passes(learner, streams, t)); measured(learner, streams, t, a, o['look'])
             spent = dict(wall=spent['wall'] + time.perf_counter() - wall, cpu=spent['cpu'] + time.process_time() - cpu)
             run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=spent, next=t + 1))
             if progress: progress(dict(stage='stream', done=t + 1, of=T, loss=None, seconds_left=spent['wall']/(t + 1)*(T - t - 1)))
@@ -181,7 +189,7 @@ def numbers(
     streams:list,  # a stream for each seed
     learner,       # as it ended
     a,             # (n, T, T) accuracies, percent
-    held:list,     # floats held when each task had ended
+    held:list,     # most floats held during each task
     spent:dict,    # seconds
 )->dict:           # what a record holds
     "The numbers of a run"
