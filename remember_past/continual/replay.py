@@ -107,7 +107,7 @@ def meta(self:Nets,
     if each: first(da, (-torch.cat(inner, 1)[:, :, None]*later.repeat_interleave(sizes, 1)).flatten(1, 2), pairs)
     return dw.div_(len(parts)), da.div_(len(parts)) if each else None
 
-# %% ../../nbs/84a_continual_replay.ipynb #548d20bf
+# %% ../../nbs/84a_continual_replay.ipynb #b97e4be9
 @patch
 @torch.enable_grad()
 def meta(self:ConvNets,
@@ -187,7 +187,7 @@ class Sync(LaMAML):
 # %% ../../nbs/84a_continual_replay.ipynb #79ba8dac
 class SparseLaMAML(LaMAML):
     "La-MAML whose rates are one number behind learned gates"
-    settings = LaMAML.settings | dict(opt_lr=.1)
+    settings = LaMAML.settings | dict(opt_lr=1.)
 
     def first_rates(self):
         def one(gen):
