@@ -181,7 +181,7 @@ def run_continual(
             run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=spent, next=t + 1))
             if progress: progress(dict(stage='stream', done=t + 1, of=T, loss=None, seconds_left=spent['wall']/(t + 1)*(T - t - 1)))
         file = learner.save(run.folder/'memories.safetensors').name if hasattr(learner, 'save') else None
-        return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memory=file), pick_device('cpu'))
+        return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memories=file), pick_device('cpu'))
 
 # %% ../../nbs/86_continual_runs.ipynb #818752a0
 def numbers(
