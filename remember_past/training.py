@@ -46,6 +46,7 @@ def steps_for(
     **options,          # `dtype` and `channels_last` of `FuncSteps`; giving one takes the generic ones
 ):                      # `FusedConvNet`, `FusedMLP` or `FuncSteps`
     "The fastest exact step functions for a network and a loss"
+    if loss is F.mse_loss and not options and not compile and FusedMLP.fits(net): return FusedMLP(net, squared=True)
     if loss is F.mse_loss: loss = squared_error  # the former has no forward-mode derivative of its gradient (pytorch#123996)
     if options: loss = loss or F.cross_entropy
     elif torch.device(device).type=='cuda' and loss is None and FusedConvNet.fits(net): loss, compile = F.cross_entropy, True
