@@ -10,6 +10,7 @@ __all__ = ['PARTS', 'KEYS', 'MNIST_FILES', 'TORCHVISION', 'DATASETS', 'Dataset',
 # %% ../nbs/10_data.ipynb #45c636a9
 import os, tempfile, zipfile
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, torch
 from torch import Tensor
@@ -297,11 +298,14 @@ def present(
 # %% ../nbs/10_data.ipynb #f4434fbf
 def read_digits()->dict:  # arrays as `from_arrays` takes them
     "The 1797 digits that ship with scikit-learn, with a fixed stratified fifth as test set"
-    from sklearn.datasets import load_digits  # here, because the import takes a second
-    d = load_digits()
-    x, y = (d.images/16).astype(np.float32), d.target.astype(np.int64)
+    table = Path(*find_spec('sklearn').submodule_search_locations)/'datasets'/'data'/'digits.csv.gz'
+    if table.exists(): d = np.loadtxt(table, delimiter=',', dtype=np.int64)  # a row a digit: 64 values, then the label
+    else:
+        from sklearn.datasets import load_digits
+        d = np.column_stack(load_digits(return_X_y=True)).astype(np.int64)
+    x, y = (d[:, :64].reshape(-1, 8, 8)/16).astype(np.float32), d[:, 64]
     train, test = stratified(y, 0.2, seed=0)
-    return dict(x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test], classes=[str(c) for c in d.target_names])
+    return dict(x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test], classes=[str(c) for c in range(10)])
 
 # %% ../nbs/10_data.ipynb #3343b357
 def writable(

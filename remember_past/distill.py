@@ -198,3 +198,8 @@ def distill(
     out = d.run(callback)
     out.meta = {**out.meta, 'history': d.history}
     return out
+
+# %% ../nbs/50_distill.ipynb #9b8a6d20
+if __name__ == '__main__' and 'get_ipython' not in globals():
+    from remember_past import ranks
+    ranks.distill()

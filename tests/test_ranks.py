@@ -1,5 +1,5 @@
 "Two processes of torchrun against one, and the commands that look at results: rp_status and rp_verify"
-import json, os, shutil, subprocess, sys
+import json, os, shutil, socket, subprocess, sys
 from pathlib import Path
 import pytest
 from remember_past import reproduce as R, verify as V
@@ -11,18 +11,38 @@ from test_survive import SMALL, clone, command, ended, grid, one_thread
 PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]
 
 
-@pytest.mark.skipif('REMEMBER_PAST_RANKS' not in os.environ, reason='two processes of torchrun; run with REMEMBER_PAST_RANKS=1')
+def by_torchrun(*words):
+    "Two ranks, started and watched by torchrun"
+    p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'remember_past.distill', *map(str, words)],
+                       capture_output=True, text=True, timeout=500, env=environment())
+    return p.returncode, p.stdout + p.stderr
+
+
+def by_hand(*words):
+    "Two ranks, one of which keeps the store: exit codes and what was said, rank by rank"
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    where = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    ps = [subprocess.Popen([sys.executable, '-m', 'remember_past.distill', *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                           env=environment() | where | dict(RANK=str(r), LOCAL_RANK=str(r))) for r in (0, 1)]
+    said = [p.communicate(timeout=500)[0] for p in ps]
+    return [p.returncode for p in ps], said
+
+
+def environment(): return {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'MASTER_PORT', 'MASTER_ADDR', 'RANK')}
+
+
 def test_two_ranks_are_one_process_with_two_inits(tmp_path):
-    "gloo, two ranks with one fresh network each: the memory of one process with both, to float error"
-    out = tmp_path/'two.safetensors'
-    words = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'remember_past.ranks', *PAIRS, '--out', out, '--runs', tmp_path/'two']
-    env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'MASTER_PORT', 'MASTER_ADDR')}
-    p = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=240, env=env)
-    assert p.returncode == 0, p.stderr
+    "gloo, two ranks with one fresh network each: the memory of one process with both, to float error; every rank ends in order"
+    out, words = tmp_path/'two.safetensors', [*PAIRS, '--runs', tmp_path/'two', '--out']
+    code, said = by_torchrun(*words, out)
+    assert code == 0, said
     one = run_cell(cell_settings(**SMALL | dict(inits=2)), tmp_path/'one')
     a, b = Memory.load(out), Memory.load(tmp_path/'one'/'cells'/one['run']/'memory.safetensors')
     for x, y in zip(a.parameters(), b.parameters()): assert (x-y).abs().max() < 1e-6
     assert json.loads((tmp_path/'two'/'cells'/one['run']/'record.json').read_text())['settings'] == one['settings']
+    codes, said = by_hand(*words, tmp_path/'again.safetensors')   # the record is there: nothing to compute, and all leave
+    assert codes == [0, 0], said
+    assert (tmp_path/'again.safetensors').read_bytes() == out.read_bytes()
 
 
 def test_status_and_verify(clone, capsys):
