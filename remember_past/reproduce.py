@@ -24,7 +24,7 @@ from .nets import make_net
 from .memory import Memory, budget, rows_for
 from .bench import bench_records
 from .kinds import cell_name, kind_named, kind_of
-from .cells import CELL, cell_settings, check_budget, cost_text, learning, protocol_of, run_cell
+from .cells import CELL, KNOWN, OPTIONS, learning, protocol_of, cell_settings, check_budget, cost_text, run_cell
 from .workers import Line, NOT_FINISHED, expected_minutes, make_missing, reason
 from .evaluate import evaluate
 from .baselines.methods import LEARNERS
@@ -245,7 +245,7 @@ def bring_back(
 ):
     "Copy committed records whose memories these cells share into the folder of runs"
     known = [r for p in PROFILES for r in find_records(Path(root)/'figures'/p/'records', 'cells') if r.get('memory')]
-    wanted = [learning(s) for s in settings]
+    wanted = [learning(s) for s in settings if 'kind' not in s]
     for r in known:
         path, run = memory_path(r), Run(runs, 'cells', r['settings'], create=False)
         if path is None or run.done or learning(r['settings']) not in wanted: continue
@@ -276,7 +276,7 @@ def scaled_down(
 )->str:                 # '' where settings are the paper's; None where the paper has no such cell
     "How a cell differs from the paper's"
     same = [p for p in paper_cells if all(p[k] == settings[k] for k in ('data', 'ipc', 'method'))]
-    if same: return ', '.join(f'{k} {settings[k]} ({same[0][k]})' for k in settings if k not in FREE[:3] and settings[k] != same[0].get(k, kind_of(settings).defaults.get(k)))
+    if same: return ', '.join(f'{k} {settings[k]} ({same[0][k]})' for k in settings if k not in FREE[:3] and settings[k] != same[0].get(k, OPTIONS.get(k)))
 
 # %% ../nbs/95_reproduce.ipynb #d326fc4e
 def markdown(
@@ -426,9 +426,8 @@ def survey(
         data = r['settings']['data']
         missing = f'skipped: {data}: not present in {data_root()}; run load_data({data!r}) once'
         r['state'] = 'there' if r['record'] and not fresh else 'missing' if present(data) else missing
-        if r['state'] != 'missing': continue
-        r['learned'], fits = learning(r['settings']) in have, kind_of(r['settings']).fits
-        if fits: fits(r['settings'])
+        if r['state'] == 'missing': r['learned'] = 'kind' not in r['settings'] and learning(r['settings']) in have
+        if r['state'] == 'missing' and kind_of(r['settings']).fits: kind_of(r['settings']).fits(r['settings'])
     return list(cells.values())
 
 # %% ../nbs/95_reproduce.ipynb #b09b9f8e
@@ -523,8 +522,8 @@ def distinct(
     "Names that tell cells apart"
     names = [cell_name(s) for s in cells]
     alike = {n: [s for s, m in zip(cells, names) if m == n] for n in names}
-    differ = {n: [k for k in some[0] if len({str(s.get(k)) for s in some}) > 1] for n, some in alike.items()}
-    return [n + ''.join(f', {k} {s[k]}' for k in differ[n][:3]) for n, s in zip(names, cells)]
+    differ = {n: [k for k in dict.fromkeys(k for s in some for k in s) if len({str(s.get(k)) for s in some}) > 1] for n, some in alike.items()}
+    return [n + ''.join(f', {k} {s.get(k)}' for k in differ[n][:3]) for n, s in zip(names, cells)]
 
 # %% ../nbs/95_reproduce.ipynb #64d3a317
 def pm(
@@ -609,7 +608,7 @@ def read_settings(
         key, eq, value = p.partition('=')
         check(eq and key, f'{p!r} is not a setting; write KEY=VALUE, as ipc=1')
         given[key] = parse_yaml(value, f'the value of {p!r}') if value else ''
-    known = {**kind_named().defaults, **getattr(LEARNERS.get(given.get('method')), 'settings', {})}
+    known = {**KNOWN, **getattr(LEARNERS.get(given.get('method')), 'settings', {})}
     for key in given: check(key in known, f'unknown setting {key!r}; {nearest(key, known)}')
     settings = cell_settings(**plain_values(given))
     known_data(settings['data'], 'the settings')
