@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OWN', 'DEFAULTS', 'KIND', 'tasks_of', 'unseen_sets', 'seen_sets', 'small_classifiers', 'labelled', 'train_part',
            'extrapolation_settings', 'task_settings', 'run_task', 'learn_tasks', 'images_from', 'over_sets',
-           'lists_for', 'protocol_of', 'score_sets', 'run_extrapolation', 'extrapolation_title', 'extrapolation_file',
+           'lists_for', 'score_sets', 'run_extrapolation', 'extrapolation_title', 'extrapolation_file',
            'extrapolation_work', 'extrapolation_paper', 'check_tasks']
 
 # %% ../../nbs/88_newclassifiers_extrapolation.ipynb #f4fa3bc6
@@ -20,8 +20,8 @@ from ..runs import Run
 from ..kinds import Kind
 from ..memory import Memory, budget, rows_for
 from ..training import draw_seed, epochs, generator, many, steps_for, train_all
-from ..evaluate import PROTOCOL, accuracy, protocol_text
-from ..cells import CELL, METHODS, cell_data, cell_settings, first_memory, learn, thinned
+from ..evaluate import PROTOCOL, accuracy, answers, protocol_text
+from ..cells import CELL, METHODS, OPTIONS, cell_data, cell_settings, first_memory, learn, protocol_of, thinned
 
 # %% ../../nbs/88_newclassifiers_extrapolation.ipynb #948a9d37
 def tasks_of(
@@ -106,7 +106,7 @@ def train_part(
     equal = len({len(X) for X,_ in data})==1 and len(ws)>1 and many(steps) is not None
     ws = train_all(steps, ws, *map(list, zip(*data)), orders, o['lr'], o['momentum'], changes, together=equal)
     test = [(d.x_test, d.y_test) for _,s in part for d in [ds.subset(s)] for _ in range(o['nets'])]
-    accs = [accuracy(net, steps.flat.unflatten(w), x, y) for w,(x, y) in zip(ws, test)]
+    accs = [accuracy(answers(steps, net, w), x, y) for w,(x, y) in zip(ws, test)]
     return [accs[i:i+o['nets']] for i in range(0, len(accs), o['nets'])]
 
 # %% ../../nbs/88_newclassifiers_extrapolation.ipynb #60249ecc
@@ -128,6 +128,7 @@ def extrapolation_settings(
     for k in ('task_classes', 'combinations'): check(type(own[k]) is int and own[k]>=1, f'setting {k} is {own[k]!r}; give a whole number of 1 or more')
     for k in ('joint', 'seen'): check(type(own[k]) is bool, f'setting {k} is {own[k]!r}; give true or false')
     check(all(w.isdecimal() and int(w)>1 for w in str(own['ways']).split()) and str(own['ways']).strip(), f"setting ways is {own['ways']!r}; give whole numbers of 2 or more, as '2 5'")
+    for k in OPTIONS: check(k not in rest, f'setting {k} has no meaning here: classifiers between tasks are trained by the protocol of this paper; leave it out')
     return {**own, 'ways': str(own['ways']), **cell_settings(**{**DEFAULTS, **rest})}
 
 # %% ../../nbs/88_newclassifiers_extrapolation.ipynb #6140289f
@@ -207,10 +208,6 @@ def lists_for(
     kinds = dict(unseen=unseen_sets, seen=seen_sets) if o['seen'] and not o['joint'] else dict(unseen=unseen_sets)
     lists = {f'{kind} {w}': f(tasks, int(w), o['combinations']) for w in o['ways'].split() for kind,f in kinds.items()}
     return {key: sets for key,sets in lists.items() if sets}
-
-def protocol_of(o:dict)->dict: # see `PROTOCOL`
-    "How the classifiers are trained"
-    return {**{k: o[f'eval_{k}'] for k in PROTOCOL if k!='augment'}, 'augment': o['augment']}
 
 # %% ../../nbs/88_newclassifiers_extrapolation.ipynb #fb864859
 def score_sets(
