@@ -56,7 +56,11 @@ class Classes:
         "Real images of these classes"
         return self.sampler.draw(n, labels, gen)
 
-    def vectors(self, labels): return labels
+    def vectors(self,
+        labels, # labels that were drawn
+    ):
+        "A label is its own query"
+        return labels
 
 # %% ../nbs/50_distill.ipynb #7a50d004
 class Vectors:
@@ -70,11 +74,21 @@ class Vectors:
         check(q.is_floating_point() and tuple(q.shape)==(1, d_y), f'queries of one label gives {q.dtype} of shape {tuple(q.shape)}, but this memory is addressed by vectors of length {d_y}; give a function to floats of shape (n, {d_y})')
         self.y, self.vectors = y.cpu(), f
 
-    def labels(self, n, gen):
+    def labels(self,
+        n:int,               # how many; must be given
+        gen:torch.Generator, # source of randomness
+    )->Tensor:               # (n, …)
+        "Draw labels of the training set"
         check(n is not None, 'labels that are no classes cannot all be taken; set classes_per_step to the number of queries an iteration')
         return self.y[torch.randint(len(self.y), (n,), generator=gen)]
 
-    def real(self, n, labels, gen): return torch.randint(len(self.y), (n*len(labels),), generator=gen)
+    def real(self,
+        n:int,               # images for each label
+        labels:Tensor,       # labels that were drawn
+        gen:torch.Generator, # source of randomness
+    )->Tensor:               # image numbers (n*len(labels),)
+        "Draw real images, of any label"
+        return torch.randint(len(self.y), (n*len(labels),), generator=gen)
 
 # %% ../nbs/50_distill.ipynb #e89f4820
 class Distiller:

@@ -42,14 +42,22 @@ def public():
             if inspect.isclass(o):
                 for m, f in vars(o).items():
                     f = f.fget if isinstance(f, property) else getattr(f, '__func__', f)
-                    if not m.startswith('_') and m != 'forward' and inspect.isfunction(f): yield f'{info.name}.{name}.{m}', f
+                    if not m.startswith('_') and m != 'forward' and inspect.isfunction(f) and not overrides(o, m, f): yield f'{info.name}.{name}.{m}', f
+
+def overrides(cls, name, f):
+    "Does a method stand in for one of a base class, with the same parameters? It is explained there, once"
+    for base in cls.__mro__[1:]:
+        g = vars(base).get(name)
+        g = g.fget if isinstance(g, property) else g
+        if inspect.isfunction(g): return list(inspect.signature(f).parameters) == list(inspect.signature(g).parameters)
+    return False
 
 def parameters(o):
     "Names of the parameters that a caller must know about"
     target = o.__init__ if inspect.isclass(o) and '__init__' in vars(o) else o
     try: sig = inspect.signature(target)
     except (TypeError, ValueError): return []
-    return [p.name for p in sig.parameters.values() if p.name not in ('self', 'cls') and p.kind is not p.VAR_KEYWORD]
+    return [p.name for p in sig.parameters.values() if p.name not in ('self', 'cls') and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
 
 def explained(o):
     "Which parameters carry a comment, seen through decorators and static methods"
@@ -64,6 +72,7 @@ def test_every_parameter_is_explained():
     for name, o in public():
         if issubclass(o, Exception) if inspect.isclass(o) else False: continue
         missing = set(parameters(o)) - explained(o)
+        if inspect.isclass(o): missing -= {k for base in o.__mro__[1:-1] for k in explained(base)}
         if missing: bad.append(f"{name}: no comment on {', '.join(sorted(missing))}")
         doc = (getattr(o, '__doc__', '') or '').strip()
         if not doc or doc.startswith(getattr(o, '__name__', '') + '('): bad.append(f'{name}: no docstring')

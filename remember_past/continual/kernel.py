@@ -55,7 +55,11 @@ class StableSGD(Learner):
         self.m = torch.zeros_like(self.w)
 
     def keep(self): return ['m']
-    def rate(self, task): return max(self.o['lr']*self.o['decay']**(task + 1), 5e-5)
+    def rate(self,
+        task, # number of the task
+    ):
+        "Learning rate of a task; it falls from one to the next"
+        return max(self.o['lr']*self.o['decay']**(task + 1), 5e-5)
     def switch(self, task): self.m = torch.zeros_like(self.w)
 
     def step(self, x, y, task):
@@ -192,7 +196,12 @@ def step(self:KCL, x, y, task):
 @patch
 def switch(self:KCL, task): self.m, self.m_own, self.count = torch.zeros_like(self.m), torch.zeros_like(self.m_own), torch.zeros_like(self.count)
 @patch
-def classes_of(self:KCL, y, task): return self.nets.n_classes if self.nets.closed is None else int((~self.nets.closed[0, task]).sum())
+def classes_of(self:KCL,
+    y,    # their labels (n, B)
+    task, # number of the task
+):
+    "How many classes a task has"
+    return self.nets.n_classes if self.nets.closed is None else int((~self.nets.closed[0, task]).sum())
 
 # %% ../../nbs/84b_continual_kernel.ipynb #67e11351
 @patch

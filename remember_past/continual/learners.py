@@ -197,7 +197,12 @@ class ConvNets:
         o = functional_call(self.form, self.flat.unflatten(p), (x,))
         return o if self.closed is None else o.masked_fill(self.closed[i, heads], -1e11)
 
-    def logits(self, w, x, heads=0):
+    def logits(self,
+        w,       # weights (n, P)
+        x,       # samples (n, B, C, H, W)
+        heads=0, # see `shut`
+    ):
+        "What every network says about its samples (n, B, classes)"
         with torch.no_grad(): return torch.stack([self.one(p, i, v, heads if isinstance(heads, int) else heads[i]) for i, (p, v) in enumerate(zip(w, x))])
 
 # %% ../../nbs/84_continual_learners.ipynb #020e0e3e
@@ -249,7 +254,11 @@ class Gradients:
         self.G = torch.stack([nets.grad(w, x[:, g], y[:, g], heads if isinstance(heads, int) else heads[:, g])[1] for g in groups], 1)
         self.gram = self.G @ self.G.mT
 
-    def combined(self, c): return (c[:, None] @ self.G)[:, 0]
+    def combined(self,
+        c, # weights of the groups (n, k)
+    ):
+        "The sum of the groups' gradients, weighted"
+        return (c[:, None] @ self.G)[:, 0]
 
 Nets.products, ConvNets.products = Products, Gradients
 
@@ -267,7 +276,9 @@ class Store:
     def __len__(self): return self.filled
 
     @property
-    def floats(self): return self.filled*math.prod(self.x.shape[2:])  # of one seed
+    def floats(self):
+        "Floats of what is kept, for one seed"
+        return self.filled*math.prod(self.x.shape[2:])
 
     def put(self,
         seed:int,   # which row
@@ -333,10 +344,24 @@ class Learner:
         self.w = self.begin(init)
         self.stores = []
 
-    def begin(self, init): return first_weights(getattr(self.nets, 'form', None) or MLP(self.shape, self.nets.n_classes, self.nets.widths[1:-1]), self.seeds, init)
+    def begin(self,
+        init, # initialisation, see `first_weights`
+    ):
+        "The weights to begin with (n, P)"
+        return first_weights(getattr(self.nets, 'form', None) or MLP(self.shape, self.nets.n_classes, self.nets.widths[1:-1]), self.seeds, init)
 
     @property
-    def floats(self): return sum(s.floats for s in self.stores)  # of samples, held by one seed
+    def floats(self):
+        "Floats of samples, held by one seed"
+        return sum(s.floats for s in self.stores)
+
+    def step(self,
+        x:Tensor,  # samples (n, B, C, H, W)
+        y:Tensor,  # their labels (n, B)
+        task:int,  # number of the task
+    ):
+        "What a learner does with the samples that go by"
+        raise NotImplementedError
 
 # %% ../../nbs/84_continual_learners.ipynb #74160dfd
 @patch
@@ -367,10 +392,16 @@ def observe(self:Learner,
     self.step(*batch, task); self.seen += 1
 
 @patch
-def switch(self:Learner, task:int): "Called before the first batch of a task"
+def switch(self:Learner,
+    task:int, # its number
+):
+    "Called before the first batch of a task"
 
 @patch
-def finish(self:Learner, task:int): "Called after the last batch of a task"
+def finish(self:Learner,
+    task:int, # its number
+):
+    "Called after the last batch of a task"
 
 @patch
 def predict(self:Learner,
@@ -392,7 +423,9 @@ def keep(self:Learner)->list: # names of attributes
     return []
 
 @patch
-def load_state(self:Learner, state:dict):
+def load_state(self:Learner,
+    state:dict, # what a checkpoint holds
+):
     "Go on from a state"
     self.w, self.seen, self.task = state['w'], state['seen'], state['task']
     for s, kept in zip(self.stores, state['stores']): vars(s).update(kept)
@@ -458,7 +491,11 @@ class GEM(Learner):
 
     def keep(self): return ['turn']
 
-    def keep_last(self, x, y, task):
+    def keep_last(self,
+        x,    # samples (n, B, C, H, W)
+        y,    # their labels (n, B)
+        task, # number of the task
+    ):
         "The ring of this task's m places"
         for j in range(y.shape[1]):
             for i in range(len(y)): self.ring.put(i, task*self.m + self.turn % self.m, x[i, j], y[i, j], task)
@@ -526,7 +563,12 @@ class Multitask(Learner):
     @property
     def floats(self): return self.held*math.prod(self.shape)
 
-    def whole(self, streams, task): self.streams = streams; self.held += len(streams[0].chosen(task))
+    def whole(self,
+        streams, # a stream for each seed
+        task,    # number of the task
+    ):
+        "A task is there as a whole: it is only counted until the last"
+        self.streams = streams; self.held += len(streams[0].chosen(task))
 
     def finish(self, task):
         if task + 1 < self.T: return

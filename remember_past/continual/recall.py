@@ -440,11 +440,18 @@ class RecallOffline(Recall):
         at = torch.stack([torch.randperm(y.shape[1], generator=g)[:self.o['real']] for g in gens])
         return x.flatten(2)[rows, at], y[rows, at]
 
-    def begin_with(self, x, y):
+    def begin_with(self,
+        x, # samples (n, B, C, H, W)
+        y, # their labels (n, B)
+    ):
+        "The means of all samples at once"
         if self.o['support']: self.at = x.flatten(2).mean(1).topk(self.o['support']).indices.sort().values
         self.absorb(x, y); self.spread()
 
-    def whole(self, streams:list, task:int):
+    def whole(self,
+        streams:list, # a stream for each seed
+        task:int,     # number of the task
+    ):
         "Distil a task of which everything is there at once"
         self.switch(task); self.task = task
         self.all = tuple(torch.stack(p) for p in zip(*(s.everything(task) for s in streams)))

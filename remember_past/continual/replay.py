@@ -23,7 +23,12 @@ class MER(Learner):
         super().__init__(*args, **settings)
         self.memory = self.store(self.room)
 
-    def lists(self, x, y, task, places):
+    def lists(self,
+        x,      # samples (n, B, C, H, W)
+        y,      # their labels (n, B)
+        task,   # number of the task
+        places, # places in the store (n, s, k)
+    ):
         "A sample and those at some places (n, s, k), list after list"
         n, s, k = places.shape
         kx, ky, kt = (v.unflatten(1, (s, k)) for v in self.memory.at(places.flatten(1)))
@@ -142,11 +147,22 @@ class LaMAML(Learner):
         self.memory, self.alpha = self.store(self.room), self.first_rates()
 
     def keep(self): return ['alpha'] if torch.is_tensor(self.alpha) else []
-    def first_rates(self): return torch.full_like(self.w, self.o['alpha'])
-    def rates(self): return self.alpha.clamp(min=0)
-    def slope(self, da): return da*(self.alpha > 0)  # of the rates by alpha
+    def first_rates(self):
+        "What the inner rates are made of, to begin with"
+        return torch.full_like(self.w, self.o['alpha'])
+    def rates(self):
+        "The inner rates"
+        return self.alpha.clamp(min=0)
+    def slope(self,
+        da:Tensor, # derivative by the inner rates
+    ):
+        "The derivative by what the rates are made of"
+        return da*(self.alpha > 0)
 
-    def move(self, dw, da):
+    def move(self,
+        dw:Tensor, # derivative by the weights (n, P)
+        da:Tensor, # derivative by the inner rates
+    ):
         "The meta-step"
         self.alpha = self.alpha - self.o['opt_lr']*clipped(self.slope(da), self.o['clip'])
         self.w = self.w - self.rates()*clipped(dw, self.o['clip'])

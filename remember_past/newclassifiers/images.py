@@ -168,13 +168,23 @@ def slot_set(
 # %% ../../nbs/89_newclassifiers_images.ipynb #48b12feb
 class Pair:
     "Two optimisers that step as one"
-    def __init__(self, first, second): self.both, self.param_groups = (first, second), first.param_groups
+    def __init__(self,
+        first,   # a PyTorch optimiser; its learning rate is the one that is scheduled
+        second,  # another
+    ): self.both, self.param_groups = (first, second), first.param_groups
     def zero_grad(self):
+        "Forget the gradients of both"
         for o in self.both: o.zero_grad()
     def step(self):
+        "Step both"
         for o in self.both: o.step()
-    def state_dict(self): return dict(both=[o.state_dict() for o in self.both])
-    def load_state_dict(self, state):
+    def state_dict(self):
+        "What a checkpoint must hold"
+        return dict(both=[o.state_dict() for o in self.both])
+    def load_state_dict(self,
+        state:dict, # made by `state_dict`
+    ):
+        "Go on from a checkpoint"
         for o,s in zip(self.both, state['both']): o.load_state_dict(s)
         self.param_groups = self.both[0].param_groups
 
@@ -478,7 +488,9 @@ def answers(
     ds,              # whitened Dataset; episodes are made of its test part
     eps:list,        # see `episodes`
     first:int,       # number of the first of them in the whole list
-    memory:Memory=None, h:QueryNet=None, net:nn.Module=None, # what the method needs: memory, query network, classifier
+    memory:Memory=None, # recalled from, by methods that recall
+    h:QueryNet=None,    # query network of the methods that have one
+    net:nn.Module=None, # classifier of the others
 )->dict:             # accuracy of each episode, and percent of slots named right where slots are named
     "Train a classifier for each episode on what its method recalls"
     x, s, named = ds.x_test, o['shots'], None
@@ -515,7 +527,9 @@ LOOK = dict(nearest=prototypes, nearest_shot=nearest_shot, query=prototypes)  # 
 def score_episodes(
     o:dict,             # from `images_settings`
     ds,                 # whitened Dataset
-    memory:Memory=None, h:QueryNet=None, net:nn.Module=None, # see `answers`
+    memory:Memory=None, # see `answers`
+    h:QueryNet=None,    # see `answers`
+    net:nn.Module=None, # see `answers`
     run:Run=None,       # keeps a checkpoint of every part of the list
     progress=None,      # see `learn`
     part:int=20,        # episodes whose recalled sets are held at once
