@@ -39,6 +39,7 @@ CELL = dict(
     **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')}) # see Evaluate
 
 OPTIONS = dict(
+    start='noise',                      # where shared bases begin: 'noise' (Xavier, the paper) or 'real' (principal components)
     protocol='paper',                   # whose evaluation, see `published_protocol`
     eval_net=None, eval_width=None,     # network of the evaluation; None: the one inside
     eval_augment=None,                  # its augmentation; None: the one of the distillation
@@ -71,6 +72,8 @@ def cell_settings(
     check(isinstance(o['iterations'], int) and o['iterations']>=0, f"setting iterations is {o['iterations']!r}; give a whole number of 0 or more")
     if method in LEARNERS: check_whole(o, LEARNERS[method].settings)
     for k in 'augment', 'eval_augment': Augment(o[k] or '')
+    check(o['start'] in ('noise', 'real'), f"a memory cannot start from {o['start']!r}; choose noise or real")
+    check(o['start']=='noise' or method=='full', f"setting start is {o['start']!r}, but method {method} has no shared bases; leave it out")
     return {k: v for k,v in o.items() if k not in OPTIONS or k in given or v!=OPTIONS[k]}
 
 def check_setting(
@@ -107,6 +110,7 @@ def first_memory(
 )->Memory:    # where learning starts
     "The memory that a method begins with"
     args = dict(ipc=o['ipc'], shape=ds.shape, classes=ds.classes, seed=o['seed'], whitening=white)
+    if o.get('start')=='real': return Memory.from_images(ds.x_train, ds.y_train, o['bases'], budget(o['ipc'], ds.shape, ds.n_classes), ds.n_classes, scale=o['scale'], gen=generator(o['seed'], 'start'), whitening=white, classes=ds.classes)
     if o['method']=='full': return Memory.addressed(K=o['bases'], scale=o['scale'], **args)
     if o['method']=='bptt_ds': return Memory.per_class(scale=2, **args)
     if o['method']=='bptt': return Memory.per_class(**args)
@@ -295,7 +299,7 @@ def cell_title(
     what = dict(full='bases', bptt='free images', bptt_ds='free images, half resolution', random='random real images', all='whole training set').get(settings['method'], settings['method'])
     size = '' if settings['method'] == 'all' else f', {settings["ipc"]} image{"s" if settings["ipc"] > 1 else ""} per class'
     net, by = settings.get('eval_net'), settings.get('protocol')
-    return f'{Path(str(settings["data"])).stem}{size}, {what}' + (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {settings["seed"]}' if settings['seed'] else '')
+    return f'{Path(str(settings["data"])).stem}{size}, {what}' + (' from real images' if settings.get('start') == 'real' else '') + (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {settings["seed"]}' if settings['seed'] else '')
 
 # %% ../nbs/65_cells.ipynb #c0de0007
 def cell_stem(

@@ -9,12 +9,13 @@ __all__ = ['FORMAT', 'budget', 'rows_for', 'Memory', 'xavier', 'digest', 'read_t
 import json, hashlib, math, os
 from pathlib import Path
 from fastcore.basics import patch
-import torch
+import torch, torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
 from safetensors import safe_open
 from safetensors.torch import save_file
 from .errors import BadInput, check
+from .data import ClassSampler
 from .whiten import whitening_from
 from .addressing import coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 
@@ -153,6 +154,32 @@ def per_class(cls:Memory,
     n, small = len(classes)*ipc*scale**2, (shape[0], shape[1]//scale, shape[2]//scale)
     bases = xavier(n, math.prod(small), torch.Generator().manual_seed(seed)).view(n, *small) if images is None else images.clone()
     return cls(bases, None, scale, classes, whitening)
+
+# %% ../nbs/35_memory.ipynb #5b0c9a11
+@patch(cls_method=True)
+def from_images(cls:Memory,
+    x:Tensor,            # training images (N, C, H, W), whitened
+    y:Tensor,            # their labels (N,)
+    K:int,               # number of bases
+    floats:int,          # budget, in floats
+    n_classes:int,       # C
+    queries:Tensor=None, # mean query of each class (C, d_y); None: one-hot labels, d_y = C
+    scale:int=2,         # bases are stored `scale` times smaller in height and width
+    gen:torch.Generator=None, # which images; None: PyTorch's own generator
+    whitening=None,      # the images' whitening
+    classes:list=None,   # class names, where queries are labels
+)->Memory:               # with the r of Eq. 4; a class recalls r of its images, as far as K bases and d_y numbers can tell
+    "Principal components of the training images as bases, r real images of each class as addresses"
+    d_y = n_classes if queries is None else queries.shape[1]
+    r, small = rows_for(K, floats, tuple(x.shape[1:]), d_y, scale), F.avg_pool2d(x, scale)
+    picks = ClassSampler(y, n_classes).draw(r, range(n_classes), gen)
+    some = small[torch.randperm(len(x), generator=gen)[:max(4000, 2*K)].to(x.device)].flatten(1)
+    check(K<=min(some.shape), f'{some.shape[0]} images of {some.shape[1]} numbers have at most {min(some.shape)} principal components; take fewer bases')
+    axes = torch.linalg.svd(some, full_matrices=False)[2][:K]
+    size = math.sqrt(axes.shape[1])/4       # bases of a quarter of unit variance, so that both tables have numbers of one size
+    V = (small[picks].flatten(1) @ axes.T/size).view(n_classes, r, K)
+    A = V if queries is None else torch.linalg.lstsq(queries.double(), V.flatten(1).double()).solution.to(x).view(d_y, r, K)
+    return cls((axes*size).view(K, *small.shape[1:]), A.transpose(0, 1).contiguous(), scale, classes, whitening)
 
 # %% ../nbs/35_memory.ipynb #43831d69
 @patch

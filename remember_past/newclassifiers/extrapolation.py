@@ -128,7 +128,7 @@ def extrapolation_settings(
     for k in ('task_classes', 'combinations'): check(type(own[k]) is int and own[k]>=1, f'setting {k} is {own[k]!r}; give a whole number of 1 or more')
     for k in ('joint', 'seen'): check(type(own[k]) is bool, f'setting {k} is {own[k]!r}; give true or false')
     check(all(w.isdecimal() and int(w)>1 for w in str(own['ways']).split()) and str(own['ways']).strip(), f"setting ways is {own['ways']!r}; give whole numbers of 2 or more, as '2 5'")
-    for k in OPTIONS: check(k not in rest, f'setting {k} has no meaning here: classifiers between tasks are trained by the protocol of this paper; leave it out')
+    for k in OPTIONS.keys() - {'start'}: check(k not in rest, f'setting {k} has no meaning here: classifiers between tasks are trained by the protocol of this paper; leave it out')
     return {**own, 'ways': str(own['ways']), **cell_settings(**{**DEFAULTS, **rest})}
 
 # %% ../../nbs/88_newclassifiers_extrapolation.ipynb #6140289f
@@ -276,14 +276,14 @@ def extrapolation_title(
 )->str:      # one line
     "A run in words"
     what = 'one memory of all classes' if o['joint'] else f'tasks of {o["task_classes"]} classes'
-    return f'{o["data"]}, {what}, {o["ipc"]} image{"s" if o["ipc"]>1 else ""} per class, {METHODS[o["method"]]}; classifiers of {" and ".join(o["ways"].split())} classes, seed {o["seed"]}'
+    return f'{o["data"]}, {what}, {o["ipc"]} image{"s" if o["ipc"]>1 else ""} per class, {METHODS[o["method"]]}{" begun with real images" if o.get("start")=="real" else ""}; classifiers of {" and ".join(o["ways"].split())} classes, seed {o["seed"]}'
 
 def extrapolation_file(
     o:dict,  # complete settings
 )->str:      # name stem of a committed record
     "DATA-METHOD-seedS, with what else tells runs apart"
     how = 'joint' if o['joint'] else f'tasks{o["task_classes"]}'
-    return f'extrapolation-{o["data"]}-{how}-{o["method"]}{"-subsets" if o["classes_per_step"] else ""}-seed{o["seed"]}'
+    return f'extrapolation-{o["data"]}-{how}-{o["method"]}{"-subsets" if o["classes_per_step"] else ""}{"-real" if o.get("start")=="real" else ""}-seed{o["seed"]}'
 
 def extrapolation_work(
     o:dict,  # complete settings

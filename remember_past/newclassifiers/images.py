@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PRETRAIN', 'FORMS', 'EPISODE', 'BUILD', 'IMAGES', 'METHODS', 'LABEL', 'DATA', 'LEARN', 'LOOK', 'NEEDS', 'KIND',
-           'pretrain', 'seen', 'with_weights', 'QueryNet', 'pooled', 'real_memory', 'slot_set', 'Pair',
-           'EpisodeDistiller', 'episodes', 'classifiers', 'predictions', 'percent', 'prototypes', 'nearest_shot',
-           'guess_labels', 'images_settings', 'part_settings', 'shared', 'classifier_of', 'first_memory', 'memory_of',
-           'answers', 'own_images', 'score_episodes', 'record_of', 'run_images', 'images_title', 'images_work',
-           'images_stem', 'images_paper', 'load_query', 'respond', 'recall_figure', 'ImageExplorer', 'explore_images']
+           'pretrain', 'seen', 'with_weights', 'QueryNet', 'pooled', 'slot_set', 'Pair', 'EpisodeDistiller', 'episodes',
+           'classifiers', 'predictions', 'percent', 'prototypes', 'nearest_shot', 'guess_labels', 'images_settings',
+           'part_settings', 'shared', 'classifier_of', 'first_memory', 'memory_of', 'answers', 'own_images',
+           'score_episodes', 'record_of', 'run_images', 'images_title', 'images_work', 'images_stem', 'images_paper',
+           'load_query', 'respond', 'recall_figure', 'ImageExplorer', 'explore_images']
 
 # %% ../../nbs/89_newclassifiers_images.ipynb #7fd34cd5
 import copy, hashlib, io, math, statistics, time
@@ -130,32 +130,6 @@ def pooled(
     if sizes is None: return y.mean(1)
     use = (torch.arange(x.shape[1], device=x.device) < sizes.to(x.device)[:, None]).to(y)
     return (y*use[..., None]).sum(1)/use.sum(1, keepdim=True)
-
-# %% ../../nbs/89_newclassifiers_images.ipynb #d0a1b296
-def real_memory(
-    x:Tensor,        # training images (N, C, H, W), whitened
-    y:Tensor,        # their labels (N,)
-    K:int,           # number of bases
-    floats:int,      # budget
-    n_classes:int,   # C
-    queries:Tensor=None, # mean query of each class (C, d_y); None: one-hot labels, d_y = C
-    scale:int=2,     # bases are stored `scale` times smaller in height and width
-    seed:int=0,      # which images
-    whitening=None,  # the images' whitening
-    classes:list=None, # class names, where queries are labels
-)->Memory:           # with the r of Eq. 4; the query of a class recalls r of its images, as far as K bases and d_y numbers can tell
-    "Principal components of the training images as bases, r real images of each class as addresses"
-    d_y = n_classes if queries is None else queries.shape[1]
-    r, small = rows_for(K, floats, tuple(x.shape[1:]), d_y, scale), F.avg_pool2d(x, scale)
-    gen = generator(seed, 'start')
-    picks = ClassSampler(y, n_classes).draw(r, range(n_classes), gen)
-    some = small[torch.randperm(len(x), generator=gen)[:max(4000, 2*K)].to(x.device)].flatten(1)
-    check(K<=min(some.shape), f'{some.shape[0]} images of {some.shape[1]} numbers have at most {min(some.shape)} principal components; take fewer bases')
-    axes = torch.linalg.svd(some, full_matrices=False)[2][:K]
-    size = math.sqrt(axes.shape[1])/4       # bases of a quarter of unit variance, so that both tables have numbers of one size
-    V = (small[picks].flatten(1) @ axes.T/size).view(n_classes, r, K)
-    A = V if queries is None else torch.linalg.lstsq(queries.double(), V.flatten(1).double()).solution.to(x).view(d_y, r, K)
-    return Memory((axes*size).view(K, *small.shape[1:]), A.transpose(0, 1).contiguous(), scale, classes, whitening)
 
 # %% ../../nbs/89_newclassifiers_images.ipynb #e67a1773
 def slot_set(
@@ -451,14 +425,14 @@ def first_memory(
     h:QueryNet=None,  # what will address it; None: labels
 )->Memory:            # where learning starts
     "A memory of the budget, from real images or from noise"
-    floats, args = budget(o['ipc'], ds.shape, ds.n_classes), dict(scale=o['scale'], seed=o['seed'], whitening=white, classes=None if h else ds.classes)
-    if o['start']=='noise': return Memory.queried(o['bases'], floats, ds.shape, o['d_y'] if h else ds.n_classes, **args)
+    floats, args = budget(o['ipc'], ds.shape, ds.n_classes), dict(scale=o['scale'], whitening=white, classes=None if h else ds.classes)
+    if o['start']=='noise': return Memory.queried(o['bases'], floats, ds.shape, o['d_y'] if h else ds.n_classes, seed=o['seed'], **args)
     queries = None
     if h is not None:
         q = seen(h, ds.x_train)
         queries = torch.stack([q[ds.y_train==c].mean(0) for c in range(ds.n_classes)])
         if o['form']=='softmax' and o['d_y']==ds.n_classes: queries = None  # soft labels address the table of the labels
-    return real_memory(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, queries, **args)
+    return Memory.from_images(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, queries, gen=generator(o['seed'], 'start'), **args)
 
 # %% ../../nbs/89_newclassifiers_images.ipynb #26abbda9
 def memory_of(
