@@ -301,7 +301,7 @@ def extrapolation_paper(
     ways='2',      # classes of a label set
 )->list:           # [mean in percent, None]; None where the paper has no such number
     "The number of section 5.3.1 for a run"
-    row = 'full data' if o['method']=='all' else 'Ours' if o['method']=='full' and not o['joint'] and not o['classes_per_step'] else None
+    row = 'full data' if o['method']=='all' else 'Ours' if o['method']=='full' and not o['joint'] and not o['classes_per_step'] and o.get('start')!='real' else None
     known = numbers['text']['extrapolation'].get(f'{ways}-way', {}) if (o['data'], o['ipc'], o['task_classes'])==('cifar100', 1, 5) else {}
     return [known[row], None] if row in known else None
 
