@@ -24,7 +24,7 @@ from ..augment import Augment
 from ..nets import make_net, fresh_params
 from ..runs import Run
 from ..kinds import Kind
-from ..memory import Memory, budget, rows_for, read_tensors
+from ..memory import Memory, budget, read_tensors
 from ..bptt import unroll, end_loss, draw_batches
 from ..training import generator, draw_seed, steps_for, train_all
 from ..distill import Distiller, OUTER, backward, copy_state
