@@ -2,6 +2,8 @@
 PY ?= python3
 PROFILE ?= quick
 NAMES ?=
+DEVICE ?= $(if $(filter paper,$(PROFILE)),auto,cpu)
+FLAGS ?=
 BIN := .venv/bin
 DONE := .venv/.done
 
@@ -10,8 +12,9 @@ DONE := .venv/.done
 
 help:
 	@echo 'make reproduce  set up, then make every table and figure at PROFILE=$(PROFILE) (quick, small, paper);'
-	@echo '                NAMES="table1 figure2" picks some; what is already computed is not computed again'
-	@echo 'make test       set up, then run every test'
+	@echo '                NAMES="table1 figure2" picks some; what is already computed is not computed again;'
+	@echo '                DEVICE=$(DEVICE) (cpu, cuda, auto)'
+	@echo 'make test       set up, then run every test; FLAGS="slow cuda" adds the notebook cells so marked'
 	@echo 'make setup      only .venv, the package and a Jupyter kernel; PY=python3.12 picks the Python'
 	@echo 'make lab        JupyterLab on the notebooks'
 	@echo 'make docs       the site into _docs/ (needs Quarto)'
@@ -32,7 +35,7 @@ $(DONE): settings.ini setup.py pyproject.toml
 	@touch $@
 
 reproduce: $(DONE)
-	@$(BIN)/rp_reproduce $(NAMES) --profile $(PROFILE)
+	@$(BIN)/rp_reproduce $(NAMES) --profile $(PROFILE) --device $(DEVICE)
 
 # Each step stops the rest. The tree is only read: cleaning and exporting happen on a scratch copy.
 test: $(DONE)
@@ -42,8 +45,8 @@ test: $(DONE)
 	@$(BIN)/python tools/in_step.py export
 	@echo '== 3 of 5: README is nbs/index.ipynb'
 	@$(BIN)/python tools/readme.py --check
-	@echo '== 4 of 5: every cell of every notebook'
-	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print --timing
+	@echo '== 4 of 5: every cell of every notebook, $(if $(FLAGS),those marked $(FLAGS) too,but those marked slow or cuda)'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --flags '$(FLAGS)' --n_workers 2 --do_print --timing
 	@echo '== 5 of 5: pytest'
 	@PATH="$(CURDIR)/$(BIN):$$PATH" MPLBACKEND=agg $(BIN)/python -m pytest tests
 

@@ -19,6 +19,7 @@ def as_query(
     if y.is_floating_point():
         check(y.ndim==2 and y.shape[1]==d_y, f'the query has shape {tuple(y.shape)} but this memory is addressed by vectors of length {d_y}; give an array of shape (N, {d_y})')
         return y
+    check(y.ndim==1, f'class numbers have shape {tuple(y.shape)}; give (N,), or query vectors of a float type')
     check(y.numel()==0 or (0<=int(y.min()) and int(y.max())<d_y), f'the query names a class out of 0 … {d_y-1}; give class numbers in this range')
     return F.one_hot(y.long(), d_y).float()
 

@@ -107,6 +107,7 @@ OPS = dict(
     flip=lambda x, u: flip(x, u[:, 0] < 0.5),
     scale=lambda x, u: scale(x, _factor(u[:, 0]), _factor(u[:, 1])),
     rotate=lambda x, u: rotate(x, u[:, 0]*30 - 15),
+    rotate45=lambda x, u: rotate(x, u[:, 0]*90 - 45),
     crop=lambda x, u: crop(x, _shift(u[:, 0], x.shape[-2]), _shift(u[:, 1], x.shape[-1])),
     cutout=lambda x, u: cutout(x, _centre(u[:, 0], x.shape[-2]), _centre(u[:, 1], x.shape[-1])),
     color=lambda x, u: color(x, u[:, 0] - 0.5, u[:, 1]*2, u[:, 2] + 0.5))
@@ -115,7 +116,7 @@ OPS = dict(
 class Augment:
     "Random changes of images: each call picks one operation from a list, all equally likely"
     def __init__(self,
-        ops:str='flip_rotate',  # operations joined by '_': flip, scale, rotate, crop, cutout, color; '' for none
+        ops:str='flip_rotate',  # operations joined by '_': flip, scale, rotate, rotate45, crop, cutout, color; '' for none
     ):
         self.name = ops
         self.ops = tuple(o for o in (ops or '').split('_') if o)

@@ -150,12 +150,12 @@ class _Unroll(torch.autograd.Function):
                 dw += hw; dX.index_add_(0, b, hx)
                 if soft: dY.index_add_(0, b, hy)
                 if o['trace'] is not None: o['trace']['adjoint'].append(dw.norm())
-        return dw, dX, dY, dlr, None, None, None
+        return (dw if o['window']==len(ctx.batches) else torch.zeros_like(dw)), dX, dY, dlr, None, None, None
 
 # %% ../nbs/40_bptt.ipynb #f5a6c11f
 def unroll(
     steps,              # `FuncSteps`, or anything with its `grad`, `hvp` and `flat`
-    w:Tensor,           # flat initial parameters (P,)
+    w:Tensor,           # flat initial parameters (P,); under a window the derivative by them is 0
     X:Tensor,           # synthetic images (N, C, H, W); differentiable
     Y:Tensor,           # labels (N,), or soft labels (N, C), which are differentiable
     batches:Tensor,     # image numbers (T, B) that each of the T steps is shown

@@ -290,7 +290,7 @@ def present(
     "Whether the files of a data set are already here"
     root = data_root(root)
     if name == 'digits': return True
-    if name not in TORCHVISION: return str(name).endswith('.npz') and Path(name).is_file()
+    if name not in TORCHVISION: return str(name).endswith('.npz') and Path(name).expanduser().is_file()
     _, sub, files = TORCHVISION[name]
     there = lambda f: (root/sub/f).is_file() or (root/sub/f'{f}.gz').is_file()
     return (root/f'{name}.npz').is_file() or all(there(f) for f in files)

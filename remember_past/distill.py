@@ -176,12 +176,13 @@ class Diverged(BadInput):
 def explain(self:Distiller)->str: # one sentence
     "Where the current iteration stops being finite"
     traces = [{} for _ in range(self.o['inits'])]
-    for i,trace in enumerate(traces): self.outer_loss(self.iteration, i, trace).backward()
-    trace = next((t for t in traces if not all(l.isfinite() for l in t['loss']+t['adjoint'])), traces[0])
-    T, forward = len(trace['loss']), [bool(l.isfinite()) for l in trace['loss']]
-    back = [bool(n.isfinite()) for n in trace['adjoint']]
-    where = (f'the inner loss at inner step {forward.index(False)+1} of {T}' if False in forward else
-             f'the gradient on its way back at inner step {T-back.index(False)} of {T}' if False in back else 'the outer loss')
+    Js = [self.outer_loss(self.iteration, i, trace) for i,trace in enumerate(traces)]
+    for J in Js: J.backward()
+    fine = lambda ls: all(l.isfinite() for l in ls)
+    J, trace = next(((J, t) for J,t in zip(Js, traces) if not (J.isfinite() and fine(t['loss']+t['adjoint']))), (Js[0], traces[0]))
+    T, forward, back = len(trace['loss']), *([bool(l.isfinite()) for l in trace[k]] for k in ('loss', 'adjoint'))
+    where = (f'the inner loss at inner step {forward.index(False)+1} of {T}' if False in forward else 'the outer loss' if not J.isfinite() else
+             f'the gradient on its way back at inner step {T-back.index(False)} of {T}' if False in back else "the gradient of the memory's tables")
     return f'outer iteration {self.iteration}: {where} is not finite; the memory is left as it was, lower inner_lr, outer_lr or inner_steps'
 
 # %% ../nbs/50_distill.ipynb #2e0bbf6c

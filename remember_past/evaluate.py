@@ -26,7 +26,7 @@ PROTOCOL = dict(
     batch=640,     # recalled images a step
     augment='',    # operations drawn for each image, e.g. 'flip_rotate'
     decay=0.,      # weight decay
-    schedule='constant', # 'constant', 'drop' (a tenth in the second half) or 'cosine'
+    schedule='constant', # 'constant', 'drop' (a tenth after epoch E/2+1) or 'cosine'
     loss='cross_entropy', # or 'squares'
     stable=False,  # True: lr is in units of the largest stable rate, see `stable_rate`
 )

@@ -6,18 +6,19 @@
 __all__ = ['FORMAT', 'budget', 'rows_for', 'Memory', 'xavier', 'digest', 'read_tensors']
 
 # %% ../nbs/35_memory.ipynb #470d0b88
-import json, hashlib, math, os
+import json, hashlib, math
 from pathlib import Path
 from fastcore.basics import patch
 import torch, torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from .errors import BadInput, check
 from .data import ClassSampler
+from .runs import write_bytes
 from .whiten import whitening_from
-from .addressing import coefficients, enlarge, mix, fixed_addressing, mean_coefficients
+from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 
 # %% ../nbs/35_memory.ipynb #5970465e
 def budget(
@@ -169,14 +170,14 @@ def from_images(cls:Memory,
     whitening=None,      # the images' whitening
     classes:list=None,   # class names, where queries are labels
 )->Memory:               # with the r of Eq. 4; a class recalls r of its images, as far as K bases and d_y numbers can tell
-    "Principal components of the training images as bases, r real images of each class as addresses"
+    "Principal components of up to 4,000 training images, not centred, as bases; r real images of each class as addresses"
     d_y = n_classes if queries is None else queries.shape[1]
     r, small = rows_for(K, floats, tuple(x.shape[1:]), d_y, scale), F.avg_pool2d(x, scale)
     picks = ClassSampler(y, n_classes).draw(r, range(n_classes), gen)
     some = small[torch.randperm(len(x), generator=gen)[:max(4000, 2*K)].to(x.device)].flatten(1)
     check(K<=min(some.shape), f'{some.shape[0]} images of {some.shape[1]} numbers have at most {min(some.shape)} principal components; take fewer bases')
     axes = torch.linalg.svd(some, full_matrices=False)[2][:K]
-    size = math.sqrt(axes.shape[1])/4       # bases of a quarter of unit variance, so that both tables have numbers of one size
+    size = math.sqrt(axes.shape[1])/4       # bases of root mean square 1/4, so that both tables have numbers of one size
     V = (small[picks].flatten(1) @ axes.T/size).view(n_classes, r, K)
     A = V if queries is None else torch.linalg.lstsq(queries.double(), V.flatten(1).double()).solution.to(x).view(d_y, r, K)
     return cls((axes*size).view(K, *small.shape[1:]), A.transpose(0, 1).contiguous(), scale, classes, whitening)
@@ -190,7 +191,9 @@ def recall(self:Memory,
     if y is None: y = torch.arange(self.d_y, device=self.bases.device)
     if self.coefs is not None: x = mix(coefficients(self.coefs, y), self.bases, self.scale)
     elif y.is_floating_point(): x = mix(coefficients(fixed_addressing(self.d_y, self.r).to(self.bases), y), self.bases, self.scale)
-    else: x = enlarge(self.bases, self.scale).unflatten(0, (self.d_y, self.r))[y].flatten(0, 1)
+    else:
+        as_query(y, self.d_y)
+        x = enlarge(self.bases, self.scale).unflatten(0, (self.d_y, self.r))[y.long()].flatten(0, 1)
     return x, y.repeat_interleave(self.r, 0)
 
 # %% ../nbs/35_memory.ipynb #72c2fce9
@@ -209,7 +212,7 @@ def to_dataset(self:Memory)->TensorDataset: # images in whitened space, and labe
 @patch
 def to(self:Memory,
     device,        # torch device
-)->Memory:         # a copy on `device`
+)->Memory:         # on `device`; tensors that are there already are shared, not copied
     "The same memory on another device"
     coefs = None if self.coefs is None else self.coefs.detach().to(device)
     white = self.whitening.to(device) if self.whitening is not None else None
@@ -240,15 +243,7 @@ def save(self:Memory,
     white, more = self.whitening.state() if self.whitening is not None else (None, {})
     tensors = {k: t.detach().cpu().contiguous() for k, t in {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}.items()}
     head = dict(format=FORMAT, scale=self.scale, classes=self.classes, whitening=white, meta=self.meta, digest=digest(tensors))
-    tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(tmp), {'remember_past': json.dumps(head, sort_keys=True)})
-        os.replace(tmp, path)
-    except OSError as e: raise BadInput(f'{path} cannot be written ({e.strerror or e}); choose a folder that you may write to') from None
-    finally:
-        if tmp.parent.is_dir(): tmp.unlink(missing_ok=True)
-    return path
+    return write_bytes(path, save(tensors, {'remember_past': json.dumps(head, sort_keys=True)}))
 
 # %% ../nbs/35_memory.ipynb #5a95f419
 def read_tensors(
@@ -285,5 +280,5 @@ def check_whitening(self:Memory,
     whitening,  # the whitening that test images were given, or None
 ):
     "Raise `BadInput` unless the memory was distilled under the same whitening"
-    mine, theirs = (w.fingerprint if w is not None else 'none' for w in (self.whitening, whitening))
+    mine, theirs = ('none' if w is None or w.kind=='none' else w.fingerprint for w in (self.whitening, whitening))
     check(mine==theirs, f'this memory was distilled under whitening {mine} but the images are under {theirs}; apply memory.whitening to the raw images')

@@ -231,10 +231,11 @@ def publish(
     root,         # the repository
     profile:str,  # quick, small or paper
 ):
-    "Copy a record and its memory into `figures/PROFILE/`"
+    "Copy a record into `figures/PROFILE/`, and its memory unless another record has put the same one there"
     home, name, memory = Path(root)/'figures'/profile, cell_file(record['settings']), memory_path(record)
     if profile == 'quick' or home.resolve() in Path(record['path']).resolve().parents: return
-    if memory: copy(memory, home/'memories'/f'{name}.safetensors')
+    held = 'kind' not in record['settings'] and any(memory_path(r) and cell_file(r['settings'])!=name and learning(r['settings'])==learning(record['settings']) for r in find_records(home/'records', 'cells'))
+    if memory and not held: copy(memory, home/'memories'/f'{name}.safetensors')
     copy(Path(record['path']), home/'records'/f'{name}.json')
 
 # %% ../nbs/95_reproduce.ipynb #a8f36b10
@@ -268,7 +269,7 @@ def paper_number(
     return paper(settings, numbers) if paper else None
 
 # %% ../nbs/95_reproduce.ipynb #51873a2e
-FREE = ('seed', 'select', 'val', 'real_per_class', 'window')  # do not make a run smaller than the paper's by their name alone
+FREE = ('seed', 'select', 'val')  # make no run smaller than the paper's
 
 def scaled_down(
     settings:dict,      # complete settings of a cell
@@ -276,7 +277,7 @@ def scaled_down(
 )->str:                 # '' where settings are the paper's; None where the paper has no such cell
     "How a cell differs from the paper's"
     same = [p for p in paper_cells if all(p[k] == settings[k] for k in ('data', 'ipc', 'method'))]
-    if same: return ', '.join(f'{k} {settings[k]} ({same[0][k]})' for k in settings if k not in FREE[:3] and settings[k] != same[0].get(k, OPTIONS.get(k)))
+    if same: return ', '.join(f'{k} {settings[k]} ({same[0][k]})' for k in settings if k not in FREE and settings[k] != same[0].get(k, OPTIONS.get(k)))
 
 # %% ../nbs/95_reproduce.ipynb #d326fc4e
 def markdown(

@@ -212,7 +212,7 @@ def locked(self:Run,
         except BlockingIOError:
             f.seek(0); raise BadInput(f'run {self.folder} is being worked on by process {f.read().strip() or "?"}; wait until it ends, or stop it') from None
         with contextlib.suppress(OSError): f.truncate(0); f.write(str(os.getpid())); f.flush()  # a full disk may not keep anybody out
-        for part in [p for what in ('.checkpoint*.tmp', '.record*.tmp', 'memory*.tmp') for p in self.folder.glob(what)]: part.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        for part in [p for what in ('.checkpoint*.tmp', '.record*.tmp', '.memory*.tmp') for p in self.folder.glob(what)]: part.unlink(missing_ok=True)  # of a process that was killed while it wrote
         yield self
 
 # %% ../nbs/25_runs.ipynb #7f9d185f

@@ -216,12 +216,13 @@ class ZCA(Whitening):
 @patch(cls_method=True)
 def fit(cls:ZCA,
     x:Tensor,            # training images, N x C x H x W
-    reg:float=0.1,       # added to each eigenvalue, in units of their mean; paper: 0.1 for CIFAR, 100 for SVHN
+    reg:float=0.1,       # added to each eigenvalue, in units of their mean; released code: 0.1 for CIFAR, 100 for SVHN
     tol:float=0.01,      # largest relative error of whitened training images that packing W may cause
     exact:bool=False,    # keep the whole matrix in float32 instead?
 )->ZCA:
     "Measure the whitening on training images, in the form that travels"
     check(x.ndim == 4 and len(x) > 0, f'ZCA.fit needs images N x C x H x W, at least one, not {tuple(x.shape)}.')
+    check(x[0].numel() <= 2**14, f'ZCA whitens images of up to 16,384 numbers, not {x[0].numel():,}; use standardize, or smaller images.')
     check(reg > 0 and tol > 0, f'ZCA.fit needs reg > 0 and tol > 0, not {reg} and {tol}.')
     e, V, mean, norm = spectrum(x)
     check(float(e.sum()) > 0, 'ZCA.fit found only blank images; there is nothing to whiten.')

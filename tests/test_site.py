@@ -53,6 +53,20 @@ def sidebar(item):
     if isinstance(item, list): return [n for i in item for n in sidebar(i)]
     return sidebar(item.get('contents', [])) + ([item['href']] if 'href' in item else [])
 
+@each_page
+def test_directives_lead(page):
+    "A directive below code is a comment: nbdev and Quarto read only those at the top of a cell"
+    for c in cells(page, 'code'):
+        code = False
+        for line in c['source'].splitlines():
+            assert not (code and line.startswith('#|')), c['source']
+            code = code or (bool(line.strip()) and not line.startswith(('#', '%')))
+
+@pytest.mark.parametrize('page', sorted((nbs/'paper').glob('*.ipynb')), ids=lambda p: p.stem)
+def test_results_are_shown(page):
+    "The site shows stored outputs, so a paper notebook without them is an empty page"
+    assert any(o.get('data') for c in cells(page, 'code') for o in c.get('outputs', [])), 'execute it at profile quick'
+
 def test_sidebar():
     "Each page is in the sidebar once, and each entry is a page"
     listed = sidebar(yaml.safe_load((nbs/'sidebar.yml').read_text())['website']['sidebar']['contents'])

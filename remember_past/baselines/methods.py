@@ -71,7 +71,7 @@ def published_protocol(
         images = ipc*(100 if data=='cifar100' else 10)
         return dict(eval_net='widenet', eval_width=1024, eval_loss='squares', eval_schedule='cosine', eval_stable=True, eval_lr=1., eval_decay=0.,
                     eval_batch=100, eval_epochs=max(1, 5000//-(-images//100)), eval_augment='')
-    augment = published(method, ipc, data)['augment'] if method in ('dsa', 'dm', 'tm') else 'crop_scale_rotate' if method=='dc' and data in ('mnist', 'digits') else ''
+    augment = published(method, ipc, data)['augment'] if method in ('dsa', 'dm', 'tm') else 'crop_scale_rotate45' if method=='dc' and data in ('mnist', 'digits') else ''
     return dict(eval_lr=None if method=='tm' else .01, eval_batch=256, eval_decay=5e-4, eval_schedule='drop', eval_augment=augment, eval_epochs=1000 if augment else 600 if method=='cafe' else 300)
 
 # %% ../../nbs/80_baselines_methods.ipynb #d5f8ca9f
