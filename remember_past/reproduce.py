@@ -231,11 +231,10 @@ def publish(
     root,         # the repository
     profile:str,  # quick, small or paper
 ):
-    "Copy a record into `figures/PROFILE/`, and its memory unless another record has put the same one there"
+    "Copy a record and its memory into `figures/PROFILE/`"
     home, name, memory = Path(root)/'figures'/profile, cell_file(record['settings']), memory_path(record)
     if profile == 'quick' or home.resolve() in Path(record['path']).resolve().parents: return
-    held = 'kind' not in record['settings'] and any(memory_path(r) and cell_file(r['settings'])!=name and learning(r['settings'])==learning(record['settings']) for r in find_records(home/'records', 'cells'))
-    if memory and not held: copy(memory, home/'memories'/f'{name}.safetensors')
+    if memory: copy(memory, home/'memories'/f'{name}.safetensors')
     copy(Path(record['path']), home/'records'/f'{name}.json')
 
 # %% ../nbs/95_reproduce.ipynb #a8f36b10

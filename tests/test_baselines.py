@@ -6,6 +6,7 @@ from remember_past import reproduce as R
 from remember_past.baselines.methods import LEARNERS, PROTOCOLS
 from remember_past.cells import CELL, cell_settings, learning
 from remember_past.runs import find_records, settings_hash
+from remember_past.verify import check_files
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -34,6 +35,11 @@ def test_committed_records_are_found():
     listed = {settings_hash(c) for p in ('small', 'paper') for t in R.names_at(HERE, p) if t != 'cost' for c in R.cells_of(HERE, p, t)}
     lost = [r['path'] for r in records if r['run'] not in listed]
     assert not lost, f'no parameter file asks for {lost}'
+
+
+def test_committed_memories_are_beside_their_records():
+    "What `rp_verify` checks first, for every record of a cell that is published"
+    for r in find_records([HERE/'figures'/p/'records' for p in R.PROFILES], 'cells'): check_files(r)
 
 
 def test_settings_are_a_fixed_point():
