@@ -64,7 +64,7 @@ def cell_settings(
     check(method in METHODS, f'there is no method {method!r}; {nearest(method, METHODS)}')
     where = dict(ipc=changes.get('ipc', CELL['ipc']), data=changes.get('data', CELL['data']))
     check(isinstance(where['ipc'], int) and where['ipc']>=1, f"setting ipc is {where['ipc']!r}; give a whole number of 1 or more")
-    given = published_protocol(changes.get('protocol', 'paper'), method, **where)
+    given = published_protocol(changes.get('protocol', 'paper'), method, **where, augment=changes.get('augment'))
     known = {**KNOWN, **published(method, **where), **given}
     for k,v in changes.items(): check_setting(k, v, known)
     o = {**known, **changes}
@@ -134,7 +134,8 @@ def learn(
 )->tuple:               # learned Memory on the CPU, history, dict of wall and cpu seconds
     "Distil, going on from a checkpoint if there is one"
     make, keys = (LEARNERS[o['method']], LEARNERS[o['method']].settings) if o['method'] in LEARNERS else (distiller, OUTER)
-    d = make(memory.to(ds.x_train.device), ds.x_train, ds.y_train, make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth']), **{k: o[k] for k in keys})
+    kept = dict(folder=run.folder.parents[1]/'experts') if run and o['method']=='tm' else {}
+    d = make(memory.to(ds.x_train.device), ds.x_train, ds.y_train, make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth']), **kept, **{k: o[k] for k in keys})
     old = run.load_checkpoint() if run else None
     if old: d.load_state(old)
     spent = dict(wall=0., cpu=0.) if not old else old['spent']

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from remember_past import reproduce as R
 from remember_past.baselines.methods import LEARNERS, PROTOCOLS
-from remember_past.cells import CELL, cell_settings, learning
+from remember_past.cells import CELL, cell_settings, learning, run_cell
 from remember_past.runs import find_records, settings_hash
 from remember_past.verify import check_files
 
@@ -63,3 +63,13 @@ def test_table1_has_the_bases_that_figure4_chose(profile):
     if not whole: pytest.skip(f'no budget of figure 4 is complete at profile {profile}')
     best = {b: int(max(rows, key=lambda r: float(r[column].split()[0]))['K']) for b, rows in whole.items()}
     assert {b: ours[b] for b in best} == best
+
+def test_experts_outlive_an_interruption(tmp_path):
+    "A cell of TM that is stopped leaves its experts behind; going on trains none of them again"
+    s = dict(data='digits', method='tm', ipc=1, width=4, depth=2, whiten='standardize', iterations=4, inner_steps=2, experts=1, trajectory=2, expert_epochs=1, starts=1, augment='', student_batch=10, outer_lr=1., eval_nets=1, eval_epochs=1)
+    def stop(p): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): run_cell(cell_settings(**s), tmp_path, progress=stop)
+    files = list((tmp_path/'experts').rglob('*.safetensors')); assert len(files) == 1
+    before = files[0].stat().st_mtime_ns
+    run_cell(cell_settings(**s), tmp_path); run_cell(cell_settings(**s, eval_momentum=0.8), tmp_path)
+    assert [*(tmp_path/'experts').rglob('*.safetensors')] == files and files[0].stat().st_mtime_ns == before

@@ -63,6 +63,7 @@ def published_protocol(
     method:str='full',   # the method whose memory is evaluated
     ipc:int=1,           # images per class
     data:str='cifar10',  # data set
+    augment:str=None,    # operations that the cell learns with; None: the published ones
 )->dict:                 # settings of a cell that differ from this paper's protocol
     "How a family of publications evaluates"
     check(name in PROTOCOLS, f'there is no protocol {name!r}; {nearest(name, PROTOCOLS)}')
@@ -71,7 +72,8 @@ def published_protocol(
         images = ipc*(100 if data=='cifar100' else 10)
         return dict(eval_net='widenet', eval_width=1024, eval_loss='squares', eval_schedule='cosine', eval_stable=True, eval_lr=1., eval_decay=0.,
                     eval_batch=100, eval_epochs=max(1, 5000//-(-images//100)), eval_augment='')
-    augment = published(method, ipc, data)['augment'] if method in ('dsa', 'dm', 'tm') else 'crop_scale_rotate45' if method=='dc' and data in ('mnist', 'digits') else ''
+    own = published(method, ipc, data).get('augment') if augment is None else augment
+    augment = own if method in ('dsa', 'dm', 'tm') else 'crop_scale_rotate45' if method=='dc' and data in ('mnist', 'digits') else ''
     return dict(eval_lr=None if method=='tm' else .01, eval_batch=256, eval_decay=5e-4, eval_schedule='drop', eval_augment=augment, eval_epochs=1000 if augment else 600 if method=='cafe' else 300)
 
 # %% ../../nbs/80_baselines_methods.ipynb #d5f8ca9f

@@ -57,6 +57,7 @@ class Selection(Learner):
         check(self.o['rule'] in RULES, f"there is no rule {self.o['rule']!r}; {nearest(self.o['rule'], RULES)}")
         least = int(self.sampler.counts.min())
         check(least>=memory.r, f'a class has {least} images, of which {memory.r} cannot be chosen; lower the images per class')
+        check(self.o['iterations']>=memory.r, f"{self.o['iterations']} iterations choose as many images a class, but the memory keeps {memory.r}; give at least {memory.r}")
         self.o['iterations'] = min(self.o['iterations'], memory.r)
         self.taken = torch.zeros(memory.d_y, 0, dtype=torch.long)
 

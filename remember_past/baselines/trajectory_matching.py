@@ -128,6 +128,8 @@ class TrajectoryMatching(Learner):
         super().__init__(memory, x, y, net, **settings)
         o = self.o
         check(o['starts']-1+o['expert_epochs']<=o['trajectory'], f"a student that starts at epoch {o['starts']-1} and aims {o['expert_epochs']} further needs experts of more than {o['trajectory']} epochs; raise trajectory or lower starts")
+        check(o['inner_lr'] > 0, f"the student's learning rate begins at {o['inner_lr']!r}; give an inner_lr above 0")
+        check(o['student_batch'] is None or type(o['student_batch']) is int and o['student_batch'] >= 1, f"setting student_batch is {o['student_batch']!r}; give a whole number of 1 or more, or null for all images")
         self.experts = Experts(self.steps, net, x, y, folder, **{k: o[k] for k in EXPERT})
 
 # %% ../../nbs/74_baselines_trajectory_matching.ipynb #b68725ee
@@ -179,8 +181,9 @@ def mismatch(self:TrajectoryMatching,
 @patch
 def update(self:TrajectoryMatching, gen:torch.Generator)->dict: # loss, grad_norm, lr
     "One student"
+    told = self.move(self.mismatch(gen))
     if not self.lr.item()>0: raise Diverged(f"TrajectoryMatching, iteration {self.iteration}: the student's learning rate has become {self.lr.item():.2g}; lower lr_lr")
-    return dict(self.move(self.mismatch(gen)), lr=self.lr.item())
+    return dict(told, lr=self.lr.item())
 
 # %% ../../nbs/74_baselines_trajectory_matching.ipynb #442668ed
 @patch

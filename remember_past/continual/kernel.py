@@ -48,10 +48,10 @@ def dropped(
 # %% ../../nbs/84b_continual_kernel.ipynb #e1a9fae1
 class StableSGD(Learner):
     "Momentum SGD with dropout, at a rate that falls with every task"
-    settings = dict(lr=.1, decay=.8, momentum=.8, dropout=.5)
+    settings, init = dict(lr=.1, decay=.8, momentum=.8, dropout=.5), 'default'
 
-    def __init__(self, *args, init='default', **settings):
-        super().__init__(*args, init=init, **settings)
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
         self.m = torch.zeros_like(self.w)
 
     def keep(self): return ['m']
@@ -92,11 +92,12 @@ def ridge(
 class KCL(Learner):
     "A kernel classifier for each task, on shared features"
     settings = dict(lr=.1, decay=.5, momentum=.8, dropout=.5, frequencies=1024, core=20, tau=1e-4)
-    task_free = False
+    task_free, init = False, 'default'
 
-    def __init__(self, *args, init='default', **settings):
-        super().__init__(*args, init=init, **settings)
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
         n, o = len(self.seeds), self.o
+        check(o['core'] >= max(map(self.classes_of, range(self.T))), f"a coreset of {o['core']} samples has none for some classes of a task; give at least one a class")
         self.core, self.m, self.count = self.store(o['core']*self.T), torch.zeros_like(self.w), torch.zeros(n, self.nets.n_classes, dtype=torch.long)
         self.size = torch.zeros(n, self.T, dtype=torch.long)  # samples in the coreset of each task
         self.b = torch.stack([2*math.pi*torch.rand(1, o['frequencies'], generator=generator(s, 'phases')) for s in self.seeds])
@@ -177,8 +178,8 @@ def said(self:KCL,
 # %% ../../nbs/84b_continual_kernel.ipynb #40c2cafc
 @patch
 def step(self:KCL, x, y, task):
-    "Fill the coreset, then train on what is left of the batch"
-    classes, o = self.classes_of(y, task), self.o
+    "Fill the coreset; train on batches of which no seed of the stack keeps a sample, once all coresets are full"
+    classes, o = self.classes_of(task), self.o
     fresh = torch.ones_like(y, dtype=torch.bool)
     for i in range(len(y)):
         for j in range(y.shape[1]):
@@ -197,8 +198,7 @@ def step(self:KCL, x, y, task):
 def switch(self:KCL, task): self.m, self.m_own, self.count = torch.zeros_like(self.m), torch.zeros_like(self.m_own), torch.zeros_like(self.count)
 @patch
 def classes_of(self:KCL,
-    y,    # their labels (n, B)
-    task, # number of the task
+    task, # its number
 ):
     "How many classes a task has"
     return self.nets.n_classes if self.nets.closed is None else int((~self.nets.closed[0, task]).sum())

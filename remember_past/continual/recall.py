@@ -105,7 +105,7 @@ class Recall(Learner):
         self.steps = None if isinstance(self.nets, FusedMLP) else steps_for(self.net)
         self.ways = self.open(0).shape[1]
         check(self.o['store'] in ('recent', 'reservoir'), f"there is no store {self.o['store']!r}; choose recent or reservoir")
-        self.lay_out(*(self.o[k] for k in ('bases', 'rows', 'scale', 'support')))
+        self.timed(); self.lay_out(*(self.o[k] for k in ('bases', 'rows', 'scale', 'support')))
         self.done, self.tables, self.moments, self.counts, self.turns, self.passed, self.at = [], [], [], None, 0, 0, None
         self.pool = [fresh_weights(self.net, [draw_seed(generator(s, 'inside', i)) for s in self.seeds], self.o['fresh']) for i in range(self.o['inits'])]
 
@@ -136,6 +136,13 @@ def labels(self:Recall,
     return self.open(task).repeat_interleave(self.N//self.ways, 1)
 
 # %% ../../nbs/85_continual_recall.ipynb #206c7a66
+@patch
+def timed(self:Recall):
+    "BadInput for a plan in which a task would end before its memory learns"
+    length, warm, scout = (self.o[k] for k in ('length', 'warm', 'scout'))
+    check(warm < length, f'a task of {length} batches has none left after {warm} for the means; choose warm below length')
+    check(not self.o['support'] or 1 <= scout < warm, f'{scout} batches choose the pixels and {warm} choose them and move the means; choose scout from 1 to warm - 1')
+
 @patch
 def lay_out(self:Recall,
     K:int,       # bases
@@ -432,6 +439,8 @@ class RecallOffline(Recall):
     @property
     def plan(self): return self.o['outer_steps']
 
+    def timed(self): check(self.o['after'] == 0, f'setting after is {self.o["after"]!r}, but nothing comes after a task that is there at once; raise outer_steps')
+
     @property
     def floats(self): return Recall.floats.fget(self) + (self.all[0][0].numel() if self.all else 0)
 
@@ -451,10 +460,12 @@ class RecallOffline(Recall):
     def whole(self,
         streams:list, # a stream for each seed
         task:int,     # number of the task
-    ):
-        "Distil a task of which everything is there at once"
+    )->int:           # of one seed
+        "Distil a task of which everything is there at once; the most floats held meanwhile"
         self.switch(task); self.task = task
         self.all = tuple(torch.stack(p) for p in zip(*(s.everything(task) for s in streams)))
         self.begin_with(*self.all)
+        most = self.floats
         for _ in range(self.plan): self.improve()
         self.all = None
+        return most
