@@ -76,9 +76,11 @@ def valid(self:FusedMLP,
 def gate(
     values:Tensor, # what wants to pass
     units:Tensor,  # activations after the ReLU
+    out=None,      # where to write; None: a new tensor
 )->Tensor:         # `values` where the units are open, else 0
     "The derivative of the ReLU, as one operator"
-    return torch.ops.aten.threshold_backward(values, units, 0)
+    if out is None: return torch.ops.aten.threshold_backward(values, units, 0)
+    return torch.ops.aten.threshold_backward(values, units, 0, grad_input=out)
 
 @patch
 def up(self:FusedMLP,
