@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['plain', 'canonical', 'settings_hash', 'write_bytes', 'write_json', 'device_name', 'environment', 'Run', 'read_record',
-           'find_records']
+           'find_records', 'hold_memory']
 
 # %% ../nbs/25_runs.ipynb #00b35025
-import contextlib, hashlib, io, json, math, os, platform, re, subprocess, sys, time, warnings
+import contextlib, ctypes, functools, hashlib, io, json, math, os, platform, re, subprocess, sys, time, warnings
 from importlib.metadata import version, PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
@@ -197,13 +197,23 @@ def load_checkpoint(self:Run)->dict:  # the state, tensors on the CPU; None when
         warnings.warn(f'{f} is damaged and was passed over')
     if files: warnings.warn(f'no whole checkpoint in {self.folder}; the run starts again')
 
+# %% ../nbs/25_runs.ipynb #62e9982f
+@functools.cache
+def hold_memory()->bool: # was it possible? only with glibc
+    "Let memory that is freed stay with this process, in pieces of up to 32 MiB and 2 GiB in all"
+    try: mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError): return False
+    return bool(mallopt(-3, 1 << 25) and mallopt(-1, 2**31 - 1))  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+
+
 # %% ../nbs/25_runs.ipynb #b88ac814
 @patch
 @contextlib.contextmanager
 def locked(self:Run,
     wait:bool=False,  # wait for the other process, or refuse at once?
 ):
-    "Keep every other process out of this run while the block lasts; `BadInput` when one is in it"
+    "Keep every other process out of this run while the block lasts, and memory in; `BadInput` when one is in it"
+    hold_memory()
     if fcntl is None: warnings.warn('this platform has no flock: nothing keeps a second process out of the same run'); yield self; return
     try: f = open(self.folder/'lock', 'a+')
     except OSError as e: raise BadInput(f'cannot write into {self.folder} ({e.strerror}); choose another folder for the runs') from None
