@@ -199,6 +199,8 @@ class ConvNets:
         form:nn.Module,      # the network's form
         closed:Tensor=None,  # see `Nets`
     ):
+        other = [type(l).__name__ for l in form.modules() if not [*l.children()] and not isinstance(l, (nn.Conv2d, nn.Linear, nn.ReLU, nn.Flatten))]
+        check(not other, f'streams are learned by convolutions and linear layers with ReLU between them; leave out {", ".join(other)}')
         self.form, self.closed, self.flat = form, closed, Flat({k: p.detach() for k, p in form.named_parameters()})
         self.layers, self.rooms = [l for l in form.modules() if isinstance(l, (nn.Conv2d, nn.Linear))], {}
         self.n_classes = self.layers[-1].out_features
