@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from .errors import check
 from .bptt import FuncSteps
+from .conv import FusedConv
 from .fused import FusedConvNet
 from .mlp import FusedMLP
 
@@ -44,13 +45,14 @@ def steps_for(
     compile:bool=False, # compile the generic step functions (`torch.compile`)
     device='cpu',       # where they will run; on CUDA a ConvNet takes the generic ones, compiled
     **options,          # `dtype` and `channels_last` of `FuncSteps`; giving one takes the generic ones
-):                      # `FusedConvNet`, `FusedMLP` or `FuncSteps`
+):                      # `FusedConvNet`, `FusedMLP`, `FusedConv` (on a CPU) or `FuncSteps`
     "The fastest exact step functions for a network and a loss"
     if loss is F.mse_loss and not options and not compile and FusedMLP.fits(net): return FusedMLP(net, squared=True)
     if loss is F.mse_loss: loss = squared_error  # the former has no forward-mode derivative of its gradient (pytorch#123996)
     if options: loss = loss or F.cross_entropy
     elif torch.device(device).type=='cuda' and loss is None and FusedConvNet.fits(net): loss, compile = F.cross_entropy, True
-    for kind in (FusedConvNet, FusedMLP) if loss is None else ():
+    kinds = (FusedConvNet, FusedMLP, FusedConv)[:2 if torch.device(device).type=='cuda' else 3]
+    for kind in kinds if loss is None else ():
         if kind.fits(net): return kind(net)
     f, params = loss or F.cross_entropy, {k: p.detach() for k,p in net.named_parameters()}
     return FuncSteps(lambda p, x, y: f(functional_call(net, p, (x,)), y), params, compile, **options)

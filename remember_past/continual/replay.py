@@ -12,7 +12,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
 from ..mlp import gate, loss_slope
-from .learners import ConvNets, Learner, Nets, clipped, flat_rows
+from .learners import ConvNets, Learner, Nets, clipped
 
 # %% ../../nbs/84a_continual_replay.ipynb #442b2e33
 class MER(Learner):
@@ -114,35 +114,6 @@ def meta(self:Nets,
     if each: first(da, (-torch.cat(inner, 1)[:, :, None]*later.repeat_interleave(sizes, 1)).flatten(1, 2), pairs)
     return dw.div_(len(parts)), da.div_(len(parts)) if each else None
 
-# %% ../../nbs/84a_continual_replay.ipynb #c946ce8c
-@patch
-def hvp(self:ConvNets,
-    ws:list,      # see `pieces`
-    inputs:list,  # of `forward`
-    slopes:list,  # of `backward`
-    P:Tensor,     # what `forward` says, as probabilities (B, K)
-    v:Tensor,     # direction (P,), turned
-    out:Tensor,   # the product is written here, turned
-)->Tensor:        # `out`
-    "Hessian of the mean cross-entropy times a direction"
-    vs, last, along, h = self.pieces(v), len(ws) - 1, [], None
-    for i, ((W, _), (V, b), (rows, _)) in enumerate(zip(ws, vs, inputs)):
-        along.append(flat_rows(self.gather(i, h, 'hvp')) if i else None)
-        a = self.room(rows, (*rows.shape[:-1], len(V)), 'hvp', i, 'out'); flat = flat_rows(a)
-        torch.addmm(b, flat_rows(rows), V.T, out=flat)
-        if i: flat.addmm_(along[i], W.T)
-        if i < last: h = gate(a, inputs[i + 1][1], out=a)
-    d = P*(a - (P*a).sum(-1, keepdim=True))/len(P)
-    for i, (gW, gb) in reversed([*enumerate(self.pieces(out))]):
-        (rows, h), flat = inputs[i], flat_rows(d)
-        torch.mm(flat.T, flat_rows(rows), out=gW); torch.sum(flat, 0, out=gb)
-        if i:
-            gW.addmm_(slopes[i].T, along[i])
-            back = torch.mm(flat, ws[i][0], out=self.room(d, (len(flat), gW.shape[1]), 'hvp', i, 'back')).addmm_(slopes[i], vs[i][0])
-            d = self.scatter(i, back.view_as(rows), h, 'hvp')
-    return out
-
-
 # %% ../../nbs/84a_continual_replay.ipynb #b97e4be9
 @patch
 @torch.no_grad()
@@ -164,20 +135,19 @@ def meta(self:ConvNets,
         for j, part in enumerate(parts):
             ws, c, G = self.pieces(fast), new('c', j), new('G', j)
             o, inputs = self.forward(ws, self.gather_images(x[i, part], 'inner', j), 'inner', j); o = self.masked(o, i, t)
-            P = o.softmax(-1)
             slopes = self.backward(ws, inputs, loss_slope(o, y[i, part])[1], self.pieces(c), 'inner', j)
             if clip is not None: c.clamp_(-clip, clip)
             fast = torch.addcmul(fast, r, c, value=-1, out=new('w', j + 1))
-            o, seen = self.forward(self.pieces(fast), rows, 'outer')
-            self.backward(self.pieces(fast), seen, loss_slope(self.masked(o, i, b[2][i]), b[1][i])[1], self.pieces(G), 'outer')
-            steps.append((ws, inputs, slopes, P, c, G))
+            end, seen = self.forward(self.pieces(fast), rows, 'outer')
+            self.backward(self.pieces(fast), seen, loss_slope(self.masked(end, i, b[2][i]), b[1][i])[1], self.pieces(G), 'outer')
+            steps.append((ws, inputs, slopes, o, y[i, part], c, G))
         lam, da, v, H = new('lambda').zero_(), new('alpha').zero_(), new('v'), new('H')
-        for ws, inputs, slopes, P, c, G in reversed(steps):
+        for ws, inputs, slopes, o, labels, c, G in reversed(steps):
             lam += G; da.addcmul_(lam, c, value=-1)
             if not self.second_order: continue
             torch.mul(lam, r, out=v)
             if clip is not None: torch.ops.aten.hardtanh_backward(v, c, -clip, clip, grad_input=v)
-            lam -= self.hvp(ws, inputs, slopes, P, v, H)
+            self.along(ws, inputs, slopes, o, labels, v, H); lam -= H
         out.append((self.turned(lam.div_(len(parts)), True), self.turned(da.div_(len(parts)), True)))
     return tuple(torch.stack(v) for v in zip(*out))
 
