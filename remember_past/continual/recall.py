@@ -129,6 +129,15 @@ def open(self:Recall,
     return torch.stack([(~c[task]).nonzero()[:, 0] for c in closed])
 
 @patch
+def shut(self:Recall,
+    w:Tensor,  # fresh networks (n, P)
+    task:int,  # a task
+)->Tensor:     # (n, P)
+    "The same with outputs of other tasks shut, by their biases"
+    if self.nets.closed is None: return w
+    return torch.cat([w[:, :-self.C], w[:, -self.C:].masked_fill(self.nets.closed[:, task], -1e11)], 1)
+
+@patch
 def labels(self:Recall,
     task:int,  # a task
 )->Tensor:     # (n, N)
@@ -169,7 +178,7 @@ def switch(self:Recall, task:int):
     K, r = self.o['bases'], self.o['rows']
     self.stores = [Store(self.n, (self.budget - (task + 1)*self.size)//math.prod(self.shape), self.shape)]
     self.tables = [torch.zeros(self.n, K, self.d)] + ([torch.zeros(self.n, self.N, K)] if r else [])
-    self.counts, self.turns, self.passed, self.at = torch.zeros(self.n, self.ways), 0, 0, None
+    self.counts, self.turns, self.passed, self.at = torch.zeros(self.n, self.ways, 1 if r else K//self.ways), 0, 0, None
     self.moments = [torch.zeros_like(t) for t in self.tables for _ in range(2)]
 
 @patch
@@ -218,22 +227,26 @@ def absorb(self:Recall,
     y:Tensor,  # (n, B)
 ):
     "Move running class means by a batch"
-    r, (B, *A), k = self.o['rows'], self.tables, self.o['bases']//self.ways
-    M = A[0][:, ::r] @ B if r else B[:, ::k].clone()
-    x = self.reduced(x)
+    r, (B, *A), x = self.o['rows'], self.tables, self.reduced(x)
+    M = (A[0][:, ::r] @ B if r else B.clone()).view(*self.counts.shape, -1)
     y = (y[..., None] == self.open(self.task)[:, None]).long().argmax(-1)  # places among the open classes
     for j in range(y.shape[1]):
         at = torch.arange(self.n), y[:, j]
+        far = (M[at] - x[:, j, None]).square().sum(-1).masked_fill(self.counts[at] == 0, -1)  # whoever has none comes first
+        at = *at, far.argmin(-1)
         self.counts[at] += 1; M[at] += (x[:, j] - M[at])/self.counts[at][:, None]
-    if not r: B.copy_(M.repeat_interleave(k, 1)); return
+    M = M.flatten(1, 2)
+    if not r: B.copy_(M); return
     (U, S, Vt), K, length = torch.linalg.svd(M, full_matrices=False), min(B.shape[1], self.ways), B.shape[2]**.5/5
     B[:, :K] = Vt[:, :K]*length; A[0][..., :K] = (U*S[:, None])[..., :K].repeat_interleave(r, 1)/length
 
 @patch
 def spread(self:Recall):
-    "Part the copies of a class's mean, so that they can learn different things"
+    "Part what is alike in a class, so that it can learn different things; an image without a sample is the mean of its class"
     t, o = self.tables[-1], self.o
-    if not o['rows']: t.mul_(o['gain'])
+    if not o['rows']:
+        M, share = t.view(*self.counts.shape, -1), self.counts/self.counts.sum(-1, keepdim=True).clamp(min=1)
+        t.copy_(torch.where((self.counts == 0)[..., None], (share[..., None]*M).sum(2, keepdim=True), M).flatten(1, 2)).mul_(o['gain'])
     if o['rows'] > 1 or o['bases'] > self.ways: t.add_(torch.stack([torch.randn(t.shape[1:], generator=g) for g in self.gens('spread')]), alpha=o['jitter'])
 
 # %% ../../nbs/85_continual_recall.ipynb #1b15e94a
@@ -258,7 +271,7 @@ def outer_loss(self:Recall,
     at:list,    # for each seed which network of the pool
 )->Tensor:      # mean loss of each seed (n,), differentiable in the tables
     "How networks that learned from the memories do on real images"
-    (B, A), c, w = self.images(), self.labels(self.task), torch.stack([self.pool[j][i] for i, j in enumerate(at)])
+    (B, A), c, w = self.images(), self.labels(self.task), self.shut(torch.stack([self.pool[j][i] for i, j in enumerate(at)]), self.task)
     if self.steps is not None: return self.outer_losses(w, B if A is None else A @ B, c, x, y)
     layers, Y = self.nets.pieces(w), F.one_hot(c, self.C).to(B)
     o = span_logits(layers[0][0], B, span_train(layers, B, A, Y, self.o['inner_steps'], self.o['inner_lr']), x)
@@ -358,7 +371,7 @@ def recalled(self:Recall,
 )->Tensor:       # (n, P) flat weights
     "Fresh networks, trained on a task's memory"
     seeds = [draw_seed(generator(s, 'recall', task, *[again]*bool(again))) for s in self.seeds]
-    w, (B, A), c = fresh_weights(self.net, seeds, self.o['fresh']), self.images(*self.past(task)), self.labels(task)
+    w, (B, A), c = self.shut(fresh_weights(self.net, seeds, self.o['fresh']), task), self.images(*self.past(task)), self.labels(task)
     if self.steps is not None:
         X, every = (B if A is None else A @ B).view(self.n, -1, *self.shape), [torch.arange(self.N)]*self.o['test_steps']
         return torch.stack([train(self.steps, w[i], X[i], c[i], every, self.o['inner_lr'], 0.) for i in range(self.n)])
