@@ -6,26 +6,29 @@
 __all__ = ['conv_form', 'FusedConv', 'flat_rows']
 
 # %% ../nbs/43a_conv.ipynb #1ef179f0
-import itertools
+import itertools, math
 import torch
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .errors import check
 from .bptt import Flat
 from .mlp import gate, loss_slope, loss_slope_dual
+from .nets import MLP
 
 # %% ../nbs/43a_conv.ipynb #4676f06d
 def conv_form(
     net:nn.Module,  # any network
 ):                  # None, or its convolutions and linear layers in order
     "The layers of a network that is convolutions, then linear layers, with ReLU between them"
-    layers = [m for m in net.modules() if not list(m.children()) and not isinstance(m, (nn.Flatten, nn.Identity))]
+    if type(net) is MLP: return [m for m in net.modules() if type(m) is nn.Linear]
+    if any(type(m) is not nn.Sequential for m in net.modules() if list(m.children())): return None
+    leaves = [m for _, m in net.named_modules(remove_duplicate=False) if type(m) not in (nn.Sequential, nn.Identity)]
+    layers = [m for m in leaves if type(m) is not nn.Flatten]
     heavy, relus = layers[::2], layers[1::2]
-    kinds = [type(l) for l in heavy]
-    if len(layers) % 2 == 0 or any(type(m) is not nn.ReLU for m in relus): return None
-    if kinds != sorted(kinds, key=[nn.Conv2d, nn.Linear].index) if set(kinds) <= {nn.Conv2d, nn.Linear} else True: return None
+    convs, lins = ([m for m in heavy if type(m) is kind] for kind in (nn.Conv2d, nn.Linear))
+    flats = [(i, m.start_dim, m.end_dim) for i, m in enumerate(leaves) if type(m) is nn.Flatten]
+    if not lins or heavy != convs + lins or len(layers) % 2 == 0 or any(type(m) is not nn.ReLU for m in relus) or flats != [(2*len(convs), 1, -1)]: return None
     if any(l.bias is None for l in heavy) or [id(p) for l in heavy for p in (l.weight, l.bias)] != [id(p) for p in net.parameters()]: return None
-    convs = [l for l in heavy if type(l) is nn.Conv2d]
     same = lambda l: len({*l.kernel_size}) == len({*l.stride}) == 1 and l.padding_mode == 'zeros' and l.groups == 1 and l.dilation == (1, 1)
     return None if any(isinstance(l.padding, str) or l.padding[0] != l.padding[1] or not same(l) for l in convs) else heavy
 
@@ -114,7 +117,7 @@ def flat_rows(
     return t.flatten(0, -2)
 
 @patch
-def forward(self:FusedConv,
+def up(self:FusedConv,
     ws:list,   # see `pieces`
     rows,      # the images, gathered for the first layer
     *name,     # see `room`
@@ -129,9 +132,9 @@ def forward(self:FusedConv,
     return h, inputs
 
 @patch
-def backward(self:FusedConv,
+def down(self:FusedConv,
     ws:list,     # see `pieces`
-    inputs:list, # see `forward`
+    inputs:list, # see `up`
     d:Tensor,    # derivative by the logits (B, K)
     gs,          # the gradient is written here, see `pieces`; None: nowhere
     *name,       # see `room`
@@ -148,7 +151,7 @@ def backward(self:FusedConv,
 def gather_images(self:FusedConv,
     x:Tensor,  # (B, C, H, W)
     *name,     # see `room`
-)->Tensor:     # rows for `forward`
+)->Tensor:     # rows for `up`
     "Images as the first layer multiplies them"
     return self.gather(0, x.permute(0, 2, 3, 1), *name)
 
@@ -156,14 +159,14 @@ def gather_images(self:FusedConv,
 @patch
 def along(self:FusedConv,
     ws:list,      # see `pieces`
-    inputs:list,  # of `forward`
-    slopes:list,  # of `backward`
+    inputs:list,  # of `up`
+    slopes:list,  # of `down`
     o:Tensor,     # logits (B, K)
     y:Tensor,     # class numbers (B,) or label rows (B, K)
     v:Tensor,     # direction (P,), turned
     out:Tensor,   # the derivative of the gradient is written here, turned
-)->tuple:         # of the gradient by the first layer's rows, a function that computes it; of that by label rows, times B
-    "Derivatives along v of what `backward` gives"
+)->tuple:         # `back()`, which computes the derivative of the gradient by the first layer's rows; that by label rows, times B
+    "Derivatives along v of what `down` gives"
     vs, last, duals, h = self.pieces(v), len(ws) - 1, [], None
     for i, ((W, _), (V, b), (rows, _)) in enumerate(zip(ws, vs, inputs)):
         duals.append(flat_rows(self.gather(i, h, 'along')) if i else None)
@@ -181,6 +184,26 @@ def along(self:FusedConv,
 
 # %% ../nbs/43a_conv.ipynb #29a0453c
 @patch
+def valid(self:FusedConv,
+    w:Tensor,      # parameters
+    x:Tensor,      # images
+    y:Tensor,      # labels
+    v:Tensor=None, # direction, if there is one
+):
+    "BadInput unless shapes, number types and devices belong together"
+    P, units = self.flat.size, next(l for l in self.layers if type(l) is nn.Linear).in_features
+    for u in (w,) if v is None else (w, v): check(u.shape == (P,), f'this network has {P} parameters; give weights and directions as one flat vector ({P},), not {tuple(u.shape)}')
+    same = [x] + [t for t in (y, v) if t is not None and t.is_floating_point()]
+    check(all(u.dtype == w.dtype and u.device == w.device for u in same), 'weights, images, directions and soft labels differ in number type or device; convert them to one')
+    size = x.shape[1:]
+    for l in self.layers:
+        if type(l) is nn.Linear or len(size) != 3 or size[0] != l.in_channels: break
+        size = (l.out_channels, *((s + 2*l.padding[0] - l.kernel_size[0])//l.stride[0] + 1 for s in size[1:]))
+    check(len(x) and len(size) == 3 and type(l) is nn.Linear and math.prod(size) == units, f'images of shape {tuple(x.shape)} do not fit this network; give N x {getattr(self.layers[0], "in_channels", "C")} x H x W with {units} numbers after its convolutions')
+    check(y.shape == (len(x), self.n_classes) if y.is_floating_point() else y.shape == x.shape[:1] and y.dtype == torch.int64,
+          f'labels must be int64 class numbers ({len(x)},) or floats ({len(x)}, {self.n_classes}), not {y.dtype} {tuple(y.shape)}')
+
+@patch
 @torch.no_grad()
 def grad(self:FusedConv,
     w:Tensor,  # flat parameters (P,)
@@ -188,10 +211,11 @@ def grad(self:FusedConv,
     y:Tensor,  # class numbers (B,) or label rows (B, K)
 )->tuple:      # mean loss (), gradient (P,)
     "Loss and gradient"
+    self.valid(w, x, y)
     ws, g = self.pieces(self.turned(w)), self.room(w, w.shape, 'gradient')
-    o, inputs = self.forward(ws, self.gather_images(x, 'grad'), 'grad')
+    o, inputs = self.up(ws, self.gather_images(x, 'grad'), 'grad')
     loss, d = loss_slope(o, y)
-    self.backward(ws, inputs, d, self.pieces(g), 'grad')
+    self.down(ws, inputs, d, self.pieces(g), 'grad')
     return loss, self.turned(g, True)
 
 @patch
@@ -205,9 +229,10 @@ def hvp(self:FusedConv,
 )->tuple:             # derivatives along v of the gradients by w, by x, by y or None; shaped like those
     "The derivative of the gradients along a direction in weight space"
     check(not soft or y.is_floating_point(), 'class numbers have no derivative; give labels as floats, N x classes, or soft=False')
+    self.valid(w, x, y, v)
     ws, g, rows = self.pieces(self.turned(w)), self.room(w, w.shape, 'gradient'), self.gather_images(x, 'grad')
-    o, inputs = self.forward(ws, rows, 'grad')
-    slopes = self.backward(ws, inputs, loss_slope(o, y)[1], None, 'grad')
+    o, inputs = self.up(ws, rows, 'grad')
+    slopes = self.down(ws, inputs, loss_slope(o, y)[1], None, 'grad')
     back, c = self.along(ws, inputs, slopes, o, y, self.turned(v), g)
     hx = self.scatter(0, back(), x.permute(0, 2, 3, 1), 'along', relu=False).permute(0, 3, 1, 2)
     return self.turned(g, True), hx.clone(memory_format=torch.contiguous_format), c/len(o) if soft else None

@@ -230,9 +230,9 @@ def slope(self:ConvNets,
     gs:list,   # the gradient is written here, see `pieces`
 )->Tensor:     # mean loss
     "Loss and gradient of one network"
-    o, inputs = self.forward(ws, self.gather_images(x, 'grad'), 'grad')
+    o, inputs = self.up(ws, self.gather_images(x, 'grad'), 'grad')
     loss, d = loss_slope(self.masked(o, i, heads), y)
-    self.backward(ws, inputs, d, gs, 'grad')
+    self.down(ws, inputs, d, gs, 'grad')
     return loss
 
 @patch

@@ -134,12 +134,12 @@ def meta(self:ConvNets,
         new, rows, steps = lambda *name: self.room(fast, fast.shape, 'meta', *name), self.gather_images(b[0][i], 'outer'), []
         for j, part in enumerate(parts):
             ws, c, G = self.pieces(fast), new('c', j), new('G', j)
-            o, inputs = self.forward(ws, self.gather_images(x[i, part], 'inner', j), 'inner', j); o = self.masked(o, i, t)
-            slopes = self.backward(ws, inputs, loss_slope(o, y[i, part])[1], self.pieces(c), 'inner', j)
+            o, inputs = self.up(ws, self.gather_images(x[i, part], 'inner', j), 'inner', j); o = self.masked(o, i, t)
+            slopes = self.down(ws, inputs, loss_slope(o, y[i, part])[1], self.pieces(c), 'inner', j)
             if clip is not None: c.clamp_(-clip, clip)
             fast = torch.addcmul(fast, r, c, value=-1, out=new('w', j + 1))
-            end, seen = self.forward(self.pieces(fast), rows, 'outer')
-            self.backward(self.pieces(fast), seen, loss_slope(self.masked(end, i, b[2][i]), b[1][i])[1], self.pieces(G), 'outer')
+            end, seen = self.up(self.pieces(fast), rows, 'outer')
+            self.down(self.pieces(fast), seen, loss_slope(self.masked(end, i, b[2][i]), b[1][i])[1], self.pieces(G), 'outer')
             steps.append((ws, inputs, slopes, o, y[i, part], c, G))
         lam, da, v, H = new('lambda').zero_(), new('alpha').zero_(), new('v'), new('H')
         for ws, inputs, slopes, o, labels, c, G in reversed(steps):
