@@ -203,6 +203,7 @@ def valid(self:FusedConv,
     check(y.shape == (len(x), self.n_classes) if y.is_floating_point() else y.shape == x.shape[:1] and y.dtype == torch.int64,
           f'labels must be int64 class numbers ({len(x)},) or floats ({len(x)}, {self.n_classes}), not {y.dtype} {tuple(y.shape)}')
 
+# %% ../nbs/43a_conv.ipynb #59caea1d
 @patch
 @torch.no_grad()
 def grad(self:FusedConv,
