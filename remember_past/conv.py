@@ -165,7 +165,8 @@ def along(self:FusedConv,
     y:Tensor,     # class numbers (B,) or label rows (B, K)
     v:Tensor,     # direction (P,), turned
     out:Tensor,   # the derivative of the gradient is written here, turned
-)->tuple:         # `back()`, which computes the derivative of the gradient by the first layer's rows; that by label rows, times B
+    images:bool=False, # also for the first layer's rows?
+)->tuple:         # of the gradient by the first layer's rows, or None; of that by label rows, times B
     "Derivatives along v of what `down` gives"
     vs, last, duals, h = self.pieces(v), len(ws) - 1, [], None
     for i, ((W, _), (V, b), (rows, _)) in enumerate(zip(ws, vs, inputs)):
@@ -178,9 +179,9 @@ def along(self:FusedConv,
     for i, (gW, gb) in reversed([*enumerate(self.pieces(out))]):
         (rows, h), flat = inputs[i], flat_rows(d)
         torch.mm(flat.T, flat_rows(rows), out=gW); torch.sum(flat, 0, out=gb)
-        back = lambda i=i, flat=flat, d=d, rows=rows: torch.mm(flat, ws[i][0], out=self.room(d, (len(flat), gW.shape[1]), 'along', i, 'back')).addmm_(slopes[i], vs[i][0]).view_as(rows)
-        if i: gW.addmm_(slopes[i].T, duals[i]); d = self.scatter(i, back(), h, 'along')
-    return back, c
+        if i or images: back = torch.mm(flat, ws[i][0], out=self.room(d, (len(flat), gW.shape[1]), 'along', i, 'back')).addmm_(slopes[i], vs[i][0]).view_as(rows)
+        if i: gW.addmm_(slopes[i].T, duals[i]); d = self.scatter(i, back, h, 'along')
+    return back if images else None, c
 
 # %% ../nbs/43a_conv.ipynb #29a0453c
 @patch
@@ -234,8 +235,8 @@ def hvp(self:FusedConv,
     ws, g, rows = self.pieces(self.turned(w)), self.room(w, w.shape, 'gradient'), self.gather_images(x, 'grad')
     o, inputs = self.up(ws, rows, 'grad')
     slopes = self.down(ws, inputs, loss_slope(o, y)[1], None, 'grad')
-    back, c = self.along(ws, inputs, slopes, o, y, self.turned(v), g)
-    hx = self.scatter(0, back(), x.permute(0, 2, 3, 1), 'along', relu=False).permute(0, 3, 1, 2)
+    back, c = self.along(ws, inputs, slopes, o, y, self.turned(v), g, images=True)
+    hx = self.scatter(0, back, x.permute(0, 2, 3, 1), 'along', relu=False).permute(0, 3, 1, 2)
     return self.turned(g, True), hx.clone(memory_format=torch.contiguous_format), c/len(o) if soft else None
 
 @patch(cls_method=True)

@@ -43,7 +43,7 @@ def steps_for(
     net:nn.Module,      # the network; only its form is used, not its weights
     loss=None,          # function (outputs, targets) -> scalar; None: cross-entropy
     compile:bool=False, # compile the generic step functions (`torch.compile`)
-    device='cpu',       # where they will run; on CUDA a ConvNet takes the generic ones, compiled
+    device='cpu',       # where they will run; on CUDA a ConvNet takes the generic ones, compiled, and plain convolutions the generic ones
     **options,          # `dtype` and `channels_last` of `FuncSteps`; giving one takes the generic ones
 ):                      # `FusedConvNet`, `FusedMLP`, `FusedConv` (on a CPU) or `FuncSteps`
     "The fastest exact step functions for a network and a loss"
@@ -51,7 +51,7 @@ def steps_for(
     if loss is F.mse_loss: loss = squared_error  # the former has no forward-mode derivative of its gradient (pytorch#123996)
     if options: loss = loss or F.cross_entropy
     elif torch.device(device).type=='cuda' and loss is None and FusedConvNet.fits(net): loss, compile = F.cross_entropy, True
-    kinds = (FusedConvNet, FusedMLP, FusedConv)[:2 if torch.device(device).type=='cuda' else 3]
+    kinds = [FusedConvNet, FusedMLP] + [FusedConv]*(torch.device(device).type=='cpu')
     for kind in kinds if loss is None else ():
         if kind.fits(net): return kind(net)
     f, params = loss or F.cross_entropy, {k: p.detach() for k,p in net.named_parameters()}
