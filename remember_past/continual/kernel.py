@@ -40,9 +40,10 @@ def dropped(
     shape,     # (layers, B, H)
     p:float,   # share of units that are silenced
     gens,      # a generator for each seed
+    device='cpu', # where the masks go
 )->list:       # masks (n, B, H), one a layer
     "Dropout masks of a step"
-    keep = torch.stack([torch.rand(shape, generator=g) for g in gens], 1) >= p
+    keep = (torch.stack([torch.rand(shape, generator=g) for g in gens], 1) >= p).to(device)
     return list(keep.float()/(1 - p)) if p < 1 else list(keep.float())
 
 # %% ../../nbs/84b_continual_kernel.ipynb #e1a9fae1
@@ -65,7 +66,7 @@ class StableSGD(Learner):
     def step(self, x, y, task):
         hidden = self.nets.widths[1:-1]
         check(len(set(hidden)) == 1, f'dropout masks are drawn for equal hidden layers, not {hidden}')
-        masks = dropped((len(hidden), y.shape[1], hidden[0]), self.o['dropout'], self.gens('dropout'))
+        masks = dropped((len(hidden), y.shape[1], hidden[0]), self.o['dropout'], self.gens('dropout'), self.device)
         self.m.mul_(self.o['momentum']).add_(self.nets.grad_dropped(self.w, x, y, task, masks)[1])
         self.w.sub_(self.m, alpha=self.rate(task))
 
@@ -85,7 +86,7 @@ def ridge(
     lam:Tensor,   # (n, 1, 1), at least 0
 )->Tensor:        # (n, B, K)
     "Kernel ridge regression from a coreset"
-    gram = core @ core.mT + lam*torch.eye(core.shape[1], dtype=core.dtype)
+    gram = core @ core.mT + lam*torch.eye(core.shape[1], dtype=core.dtype, device=core.device)
     return psi @ core.mT @ torch.linalg.solve(gram, rows)
 
 # %% ../../nbs/84b_continual_kernel.ipynb #8c6e8f4b
@@ -98,10 +99,10 @@ class KCL(Learner):
         super().__init__(*args, **settings)
         n, o = len(self.seeds), self.o
         check(o['core'] >= max(map(self.classes_of, range(self.T))), f"a coreset of {o['core']} samples has none for some classes of a task; give at least one a class")
-        self.core, self.m, self.count = self.store(o['core']*self.T), torch.zeros_like(self.w), torch.zeros(n, self.nets.n_classes, dtype=torch.long)
-        self.size = torch.zeros(n, self.T, dtype=torch.long)  # samples in the coreset of each task
-        self.b = torch.stack([2*math.pi*torch.rand(1, o['frequencies'], generator=generator(s, 'phases')) for s in self.seeds])
-        self.own = torch.tensor([.1, 1., 0.]).repeat(n, self.T, 1)  # lambda, gamma, beta of each task
+        self.core, self.m, self.count = self.store(o['core']*self.T), torch.zeros_like(self.w), torch.zeros(n, self.nets.n_classes, dtype=torch.long, device=self.device)
+        self.size = torch.zeros(n, self.T, dtype=torch.long, device=self.device)  # samples in the coreset of each task
+        self.b = torch.stack([2*math.pi*torch.rand(1, o['frequencies'], generator=generator(s, 'phases')) for s in self.seeds]).to(self.device)
+        self.own = torch.tensor([.1, 1., 0.], device=self.device).repeat(n, self.T, 1)  # lambda, gamma, beta of each task
         self.m_own = torch.zeros_like(self.own)
 
     def keep(self): return ['m', 'count', 'size', 'own', 'm_own']
@@ -166,10 +167,10 @@ def said(self:KCL,
 )->tuple:        # logits (n, B, K), KL(posterior || prior) (n,)
     "The kernel classifier of a task"
     (wf, wp, wq), (c, rows), F_ = w.split(self.cuts, 1), self.coreset(task), self.nets.widths[-2]
-    mask = lambda n: dropped((len(self.parts[0]), n, F_), p, gens) if p else None
+    mask = lambda n: dropped((len(self.parts[0]), n, F_), p, gens, self.device) if p else None
     hx, hc = self.features(wf, x, mask(x.shape[1])), self.features(wf, c, mask(c.shape[1]))
     (mu, lv), (nu, lw) = (chained(h.mean(1, keepdim=True), v, self.parts[1], F.elu).chunk(2, -1) for h, v in ((hc, wp), (hx, wq)))
-    eps = torch.stack([torch.randn(self.o['frequencies'], F_, generator=g) for g in gens])
+    eps = torch.stack([torch.randn(self.o['frequencies'], F_, generator=g) for g in gens]).to(self.device)
     omega, (lam, gamma, beta) = mu + (lv/2).exp()*eps, own.T[..., None, None]
     logits = gamma*ridge(fourier(hx, omega, self.b), fourier(hc, omega, self.b), rows, lam.abs() + .01) + beta
     kl = .5*((lv - lw).exp() + (mu - nu).square()/lw.exp() - 1 + lw - lv).sum((1, 2))

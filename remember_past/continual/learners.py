@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['stream_net', 'first_weights', 'Nets', 'Products', 'shrunk', 'clipped', 'ConvNets', 'Gradients', 'Store', 'Learner',
-           'Online', 'EWC', 'projection', 'GEM', 'Multitask', 'audit', 'resumes']
+           'moved', 'Online', 'EWC', 'projection', 'GEM', 'Multitask', 'audit', 'resumes']
 
 # %% ../../nbs/84_continual_learners.ipynb #ab3fce15
 import itertools, math
@@ -202,13 +202,19 @@ class ConvNets(FusedConv):
         super().__init__(form)
         self.form, self.closed = form, closed
 
-    def masked(self,
-        o:Tensor,  # logits (B, K)
+    def off(self,
         i:int,     # which network of the stack
         heads,     # one task, or (B,)
+    ):             # (K,) or (B, K) bool; None where every output is open
+        "The outputs that are shut for one network"
+        return None if self.closed is None else self.closed[i, heads]
+
+    def masked(self,
+        o:Tensor,  # logits (B, K)
+        off,       # from `off`
     )->Tensor:     # logits
         "`shut` for one network"
-        return o if self.closed is None else o.masked_fill(self.closed[i, heads], -1e11)
+        return o if off is None else o.masked_fill(off, -1e11)
 
     def logits(self,
         w,       # weights (n, P)
@@ -216,7 +222,7 @@ class ConvNets(FusedConv):
         heads=0, # see `shut`
     ):
         "What every network says about its samples (n, B, classes)"
-        with torch.no_grad(): return torch.stack([self.masked(functional_call(self.form, self.flat.unflatten(p), (v,)), i, heads if isinstance(heads, int) else heads[i]) for i, (p, v) in enumerate(zip(w, x))])
+        with torch.no_grad(): return torch.stack([self.masked(functional_call(self.form, self.flat.unflatten(p), (v,)), self.off(i, heads if isinstance(heads, int) else heads[i])) for i, (p, v) in enumerate(zip(w, x))])
 
 
 # %% ../../nbs/84_continual_learners.ipynb #020e0e3e
@@ -231,7 +237,7 @@ def slope(self:ConvNets,
 )->Tensor:     # mean loss
     "Loss and gradient of one network"
     o, inputs = self.up(ws, self.gather_images(x, 'grad'), 'grad')
-    loss, d = loss_slope(self.masked(o, i, heads), y)
+    loss, d = loss_slope(self.masked(o, self.off(i, heads)), y)
     self.down(ws, inputs, d, gs, 'grad')
     return loss
 
@@ -309,8 +315,9 @@ class Store:
         n:int,      # seeds
         M:int,      # samples that fit
         shape,      # channels, height, width of a sample
+        device='cpu', # where they lie
     ):
-        self.x, self.y, self.t = torch.zeros(n, M, *shape), torch.zeros(n, M, dtype=torch.long), torch.zeros(n, M, dtype=torch.long)
+        self.x, (self.y, self.t) = torch.zeros(n, M, *shape, device=device), torch.zeros(2, n, M, dtype=torch.long, device=device)
         self.filled, self.age = 0, 0  # places in use, the first ones; samples that were offered
 
     def __len__(self): return self.filled
@@ -376,12 +383,13 @@ class Learner:
         T:int,         # tasks that will come
         room:int,      # samples that fit the budget
         init=None,     # see `first_weights`; None: the class's own
+        device='cpu',  # where weights and samples lie; chance is drawn on the CPU
         **settings,    # changes to the class's `settings`
     ):
         for k in settings: check(k in self.settings, f'{type(self).__name__} has no setting {k!r}; {nearest(k, self.settings)}')
-        self.nets, self.seeds, self.shape, self.T, self.room = nets, list(seeds), tuple(shape), T, room
+        self.nets, self.seeds, self.shape, self.T, self.room, self.device = nets, list(seeds), tuple(shape), T, room, torch.device(device)
         self.o, self.seen, self.task = self.settings | settings, 0, -1
-        self.w = self.begin(init or self.init)
+        self.w = self.begin(init or self.init).to(self.device)
         self.stores = []
 
     def begin(self,
@@ -411,7 +419,7 @@ def store(self:Learner,
     "A new store within the budget; BadInput when all stores together would exceed it"
     used = sum(s.x.shape[1] for s in self.stores)
     check(used + M <= self.room, f'{type(self).__name__} asks for {used + M} samples but the budget is {self.room}; lower its settings')
-    self.stores.append(Store(len(self.seeds), M, self.shape))
+    self.stores.append(Store(len(self.seeds), M, self.shape, self.device))
     return self.stores[-1]
 
 @patch
@@ -422,14 +430,23 @@ def gens(self:Learner,
     return [generator(s, *place, self.seen) for s in self.seeds]
 
 # %% ../../nbs/84_continual_learners.ipynb #a3148426
+def moved(
+    v,       # a tensor; or a list, tuple or dict with tensors inside
+    device,  # where they shall lie
+):           # the same there
+    "All tensors on one device"
+    if isinstance(v, Tensor): return v.to(device)
+    if isinstance(v, dict): return {k: moved(u, device) for k, u in v.items()}
+    return type(v)(moved(u, device) for u in v) if isinstance(v, (list, tuple)) else v
+
 @patch
 def observe(self:Learner,
-    batch,     # images (n, B, C, H, W) and labels (n, B)
+    batch,     # images (n, B, C, H, W) and labels (n, B), on any device
     task:int,  # which task they belong to
 ):
     "See the samples that go by, once"
     if task != self.task: self.switch(task); self.task = task
-    self.step(*batch, task); self.seen += 1
+    self.step(*moved(batch, self.device), task); self.seen += 1
 
 @patch
 def switch(self:Learner,
@@ -445,7 +462,7 @@ def finish(self:Learner,
 
 @patch
 def predict(self:Learner,
-    x:Tensor,  # images (n, B, C, H, W)
+    x:Tensor,  # images (n, B, C, H, W), on the learner's device
     task:int,  # which task they belong to; only a multi-head network looks at it
 )->Tensor:     # (n, B) class numbers
     "The answer of each network"
@@ -464,9 +481,10 @@ def keep(self:Learner)->list: # names of attributes
 
 @patch
 def load_state(self:Learner,
-    state:dict, # what a checkpoint holds
+    state:dict, # what a checkpoint holds, on any device
 ):
     "Go on from a state"
+    state = moved(state, self.device)
     self.w, self.seen, self.task = state['w'], state['seen'], state['task']
     for s, kept in zip(self.stores, state['stores']): vars(s).update(kept)
     for k, v in state['own'].items(): setattr(self, k, v)
@@ -563,7 +581,7 @@ def around(self:GEM,
     ab = a @ b.mT
     xx = torch.cat([torch.cat([a @ a.mT, ab], 2), torch.cat([ab.mT, self.xx], 2)], 1)
     share = torch.zeros(B + k, 1 + task); share[:B, 0] = 1/B; share[torch.arange(B, B + k), 1 + torch.arange(k)//self.m] = 1/self.m
-    heads = torch.cat([torch.full((n, B), task), r.t[:, :k]], 1)
+    heads = torch.cat([torch.full_like(y, task), r.t[:, :k]], 1)
     with torch.no_grad(): return self.nets.products(self.nets, self.w, torch.cat([x, r.x[:, :k]], 1), torch.cat([y, r.y[:, :k]], 1), heads, share.to(self.w), xx)
 
 # %% ../../nbs/84_continual_learners.ipynb #d187f32e
@@ -578,8 +596,8 @@ def direction(self:GEM,
     if task == 0: return clipped(self.nets.grad(self.w, x, y, task)[1], clip)
     p = self.around(x, y, task); gram = p.gram.double()
     short = shrunk(gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt(), clip)
-    v = [projection(k, self.o['margin']) for k in (short[:, :, None]*gram*short[:, None]).numpy()]
-    return p.combined((short*torch.tensor(np.insert(np.array(v), 0, 1., axis=1))).to(self.w))
+    v = [projection(k, self.o['margin']) for k in (short[:, :, None]*gram*short[:, None]).cpu().numpy()]
+    return p.combined((short*torch.tensor(np.insert(np.array(v), 0, 1., axis=1)).to(short)).to(self.w))
 
 @patch
 def step(self:GEM, x, y, task):
@@ -614,8 +632,8 @@ class Multitask(Learner):
     def finish(self, task):
         if task + 1 < self.T: return
         parts = [[torch.cat(v) for v in zip(*(s.everything(t) for t in range(self.T)))] for s in self.streams]
-        (x, y), m = (torch.stack(v) for v in zip(*parts)), torch.zeros_like(self.w)
-        t = torch.cat([torch.full((len(self.streams[0].chosen(t)),), t) for t in range(self.T)]).expand_as(y)
+        (x, y), m = (torch.stack(v).to(self.device) for v in zip(*parts)), torch.zeros_like(self.w)
+        t = torch.cat([torch.full((len(self.streams[0].chosen(t)),), t) for t in range(self.T)]).to(self.device).expand_as(y)
         for e in range(self.o['epochs']):
             order = torch.stack([torch.randperm(y.shape[1], generator=generator(s, 'order', e)) for s in self.seeds])
             for b in order.split(self.o['batch'], 1):

@@ -102,12 +102,12 @@ class Recall(Learner):
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
         self.n, self.C, self.budget = len(self.seeds), [*self.net.parameters()][-1].numel(), self.room*math.prod(self.shape)
-        self.steps = None if isinstance(self.nets, FusedMLP) else steps_for(self.net)
+        self.steps = None if isinstance(self.nets, FusedMLP) else steps_for(self.net, device=self.device)
         self.ways = self.open(0).shape[1]
         check(self.o['store'] in ('recent', 'reservoir'), f"there is no store {self.o['store']!r}; choose recent or reservoir")
         self.timed(); self.lay_out(*(self.o[k] for k in ('bases', 'rows', 'scale', 'support')))
         self.done, self.tables, self.moments, self.counts, self.turns, self.passed, self.at = [], [], [], None, 0, 0, None
-        self.pool = [fresh_weights(self.net, [draw_seed(generator(s, 'inside', i)) for s in self.seeds], self.o['fresh']) for i in range(self.o['inits'])]
+        self.pool = [fresh_weights(self.net, [draw_seed(generator(s, 'inside', i)) for s in self.seeds], self.o['fresh']).to(self.device) for i in range(self.o['inits'])]
 
     def begin(self, init):
         self.net = getattr(self.nets, 'form', None) or MLP(self.shape, self.nets.n_classes, self.nets.widths[1:-1])
@@ -125,7 +125,7 @@ def open(self:Recall,
 )->Tensor:     # class numbers (n, ways)
     "The classes that a task may have, for each seed"
     closed = self.nets.closed
-    if closed is None: return torch.arange(self.C).expand(self.n, -1)
+    if closed is None: return torch.arange(self.C, device=self.device).expand(self.n, -1)
     return torch.stack([(~c[task]).nonzero()[:, 0] for c in closed])
 
 @patch
@@ -176,15 +176,15 @@ def switch(self:Recall, task:int):
     "Empty tables, and a store in the room that is left"
     check(len(self.done) == task and not self.tables, f'task {task} begins but {len(self.done)} are finished; tasks come in order, and each is finished')
     K, r = self.o['bases'], self.o['rows']
-    self.stores = [Store(self.n, (self.budget - (task + 1)*self.size)//math.prod(self.shape), self.shape)]
-    self.tables = [torch.zeros(self.n, K, self.d)] + ([torch.zeros(self.n, self.N, K)] if r else [])
-    self.counts, self.turns, self.passed, self.at = torch.zeros(self.n, self.ways, 1 if r else K//self.ways), 0, 0, None
+    zeros, room = lambda *size: torch.zeros(self.n, *size, device=self.device), (self.budget - (task + 1)*self.size)//math.prod(self.shape)
+    self.stores, self.tables = [Store(self.n, room, self.shape, self.device)], [zeros(K, self.d)] + ([zeros(self.N, K)] if r else [])
+    self.counts, self.turns, self.passed, self.at = zeros(self.ways, 1 if r else K//self.ways), 0, 0, None
     self.moments = [torch.zeros_like(t) for t in self.tables for _ in range(2)]
 
 @patch
 def load_state(self:Recall, state:dict):
     "Go on from a state, which may be in the middle of a task"
-    if state['stores']: self.stores = [Store(self.n, s['x'].shape[1], self.shape) for s in state['stores']]
+    if state['stores']: self.stores = [Store(self.n, s['x'].shape[1], self.shape, self.device) for s in state['stores']]
     Learner.load_state(self, state)
 
 # %% ../../nbs/85_continual_recall.ipynb #c36cde26
@@ -215,7 +215,7 @@ def choose(self:Recall,
     x:Tensor,  # (n, B, C, H, W)
 ):
     "Move the mean image by a batch; after the last of them, pick the brightest pixels"
-    mean = torch.zeros(self.n, math.prod(self.shape)) if self.passed == 0 else self.at
+    mean = x.new_zeros(self.n, math.prod(self.shape)) if self.passed == 0 else self.at
     self.at = mean + (x.flatten(2).mean(1) - mean)/(self.passed + 1)
     if self.passed + 1 == self.o['scout']: self.at = self.at.topk(self.o['support']).indices.sort().values
 
@@ -231,7 +231,7 @@ def absorb(self:Recall,
     M = (A[0][:, ::r] @ B if r else B.clone()).view(*self.counts.shape, -1)
     y = (y[..., None] == self.open(self.task)[:, None]).long().argmax(-1)  # places among the open classes
     for j in range(y.shape[1]):
-        at = torch.arange(self.n), y[:, j]
+        at = torch.arange(self.n, device=self.device), y[:, j]
         far = (M[at] - x[:, j, None]).square().sum(-1).masked_fill(self.counts[at] == 0, -1)  # whoever has none comes first
         at = *at, far.argmin(-1)
         self.counts[at] += 1; M[at] += (x[:, j] - M[at])/self.counts[at][:, None]
@@ -247,7 +247,7 @@ def spread(self:Recall):
     if not o['rows']:
         M, share = t.view(*self.counts.shape, -1), self.counts/self.counts.sum(-1, keepdim=True).clamp(min=1)
         t.copy_(torch.where((self.counts == 0)[..., None], (share[..., None]*M).sum(2, keepdim=True), M).flatten(1, 2)).mul_(o['gain'])
-    if o['rows'] > 1 or o['bases'] > self.ways: t.add_(torch.stack([torch.randn(t.shape[1:], generator=g) for g in self.gens('spread')]), alpha=o['jitter'])
+    if o['rows'] > 1 or o['bases'] > self.ways: t.add_(torch.stack([torch.randn(t.shape[1:], generator=g) for g in self.gens('spread')]).to(t), alpha=o['jitter'])
 
 # %% ../../nbs/85_continual_recall.ipynb #1b15e94a
 @patch
@@ -371,7 +371,7 @@ def recalled(self:Recall,
 )->Tensor:       # (n, P) flat weights
     "Fresh networks, trained on a task's memory"
     seeds = [draw_seed(generator(s, 'recall', task, *[again]*bool(again))) for s in self.seeds]
-    w, (B, A), c = self.shut(fresh_weights(self.net, seeds, self.o['fresh']), task), self.images(*self.past(task)), self.labels(task)
+    w, (B, A), c = self.shut(fresh_weights(self.net, seeds, self.o['fresh']).to(self.device), task), self.images(*self.past(task)), self.labels(task)
     if self.steps is not None:
         X, every = (B if A is None else A @ B).view(self.n, -1, *self.shape), [torch.arange(self.N)]*self.o['test_steps']
         return torch.stack([train(self.steps, w[i], X[i], c[i], every, self.o['inner_lr'], 0.) for i in range(self.n)])
@@ -394,8 +394,8 @@ def memory(self:Recall,
 )->Memory:     # to save, to look at, to train any network on
     "One memory as `Memory`"
     B, A = self.images(*self.past(task)) if self.o['support'] else (self.done[task] + [None])[:2]
-    rows = A[i].unflatten(0, (self.ways, -1)).transpose(0, 1).contiguous() if A is not None else None
-    return Memory(B[i].reshape(-1, *self.small).clone(), rows, self.o['scale'], classes or [str(c) for c in self.open(task)[i].tolist()], meta=dict(seed=self.seeds[i], task=task))
+    rows = A[i].cpu().unflatten(0, (self.ways, -1)).transpose(0, 1).contiguous() if A is not None else None
+    return Memory(B[i].cpu().reshape(-1, *self.small).clone(), rows, self.o['scale'], classes or [str(c) for c in self.open(task)[i].tolist()], meta=dict(seed=self.seeds[i], task=task))
 
 # %% ../../nbs/85_continual_recall.ipynb #b051d244
 @patch
@@ -426,7 +426,7 @@ def restore(self:Recall,
     except ValueError: head = {}
     same = head.get('format') == 'stream memories 1' and head.get('seeds') == self.seeds and tuple(head['shape']) == self.shape and head.get('settings') == self.o
     check(same, f'{path} holds no memories of these seeds and settings; give the file of this very run')
-    self.done = [[t[k][i].long() if k == 'pixels' else t[k][i] for k in ('bases', 'coefs', 'pixels') if k in t] for i in range(len(t['bases']))]
+    self.done = [[(t[k][i].long() if k == 'pixels' else t[k][i]).to(self.device) for k in ('bases', 'coefs', 'pixels') if k in t] for i in range(len(t['bases']))]
     return self
 
 # %% ../../nbs/85_continual_recall.ipynb #ff60ae63
@@ -476,7 +476,7 @@ class RecallOffline(Recall):
     )->int:           # of one seed
         "Distil a task of which everything is there at once; the most floats held meanwhile"
         self.switch(task); self.task = task
-        self.all = tuple(torch.stack(p) for p in zip(*(s.everything(task) for s in streams)))
+        self.all = tuple(torch.stack(p).to(self.device) for p in zip(*(s.everything(task) for s in streams)))
         self.begin_with(*self.all)
         most = self.floats
         for _ in range(self.plan): self.improve()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
+from ..bptt import captured
 from ..mlp import gate, loss_slope
 from .learners import ConvNets, Learner, Nets, clipped
 
@@ -107,7 +108,7 @@ def meta(self:Nets,
         d, g = self.upper(a, fast, zy, heads)
         outer.append(d); dw[:, cut:] += g
         if each: da[:, cut:].addcmul_(walked, g, value=-1)
-    later, sizes = torch.stack(outer, 1).flip(1).cumsum(1).flip(1), torch.tensor([len(p) for p in parts])
+    later, sizes = torch.stack(outer, 1).flip(1).cumsum(1).flip(1), torch.tensor([len(p) for p in parts], device=w.device)
     def first(grad, slopes, inputs):
         torch.bmm(slopes.mT, inputs, out=self.pieces(grad)[0][0]); torch.sum(slopes, 1, keepdim=True, out=self.pieces(grad)[1][0])
     first(dw, later[:, 0], z)
@@ -115,6 +116,42 @@ def meta(self:Nets,
     return dw.div_(len(parts)), da.div_(len(parts)) if each else None
 
 # %% ../../nbs/84a_continual_replay.ipynb #b97e4be9
+@patch
+def ahead(self:ConvNets,
+    w:Tensor,     # (P,)
+    r:Tensor,     # (P,)
+    x:Tensor,     # (B, C, H, W) the batch
+    y:Tensor,     # (B,)
+    off,          # outputs that are shut for it, see `off`
+    z:Tensor,     # (M, C, H, W) what the loss is taken on
+    zy:Tensor,    # (M,)
+    zoff,         # outputs that are shut for those
+    chunks:int,   # see `meta`
+    clip=None,    # the same
+)->tuple:         # dJ/dw, dJ/dalpha; (P,) each
+    "`meta` for one network"
+    size, fast, r = math.ceil(len(y)/chunks), self.turned(w), self.turned(r)
+    new, rows, steps = lambda *name: self.room(fast, fast.shape, 'meta', *name), self.gather_images(z, 'outer'), []
+    for j, (xs, ys) in enumerate(zip(x.split(size), y.split(size))):
+        ws, c, G = self.pieces(fast), new('c', j), new('G', j)
+        o, inputs = self.up(ws, self.gather_images(xs, 'inner', j), 'inner', j); o = self.masked(o, off)
+        slopes = self.down(ws, inputs, loss_slope(o, ys)[1], self.pieces(c), 'inner', j)
+        if clip is not None: c.clamp_(-clip, clip)
+        fast = torch.addcmul(fast, r, c, value=-1, out=new('w', j + 1))
+        end, seen = self.up(self.pieces(fast), rows, 'outer')
+        self.down(self.pieces(fast), seen, loss_slope(self.masked(end, zoff), zy)[1], self.pieces(G), 'outer')
+        steps.append((ws, inputs, slopes, o, ys, c, G))
+    lam, da, v, H = new('lambda').zero_(), new('alpha').zero_(), new('v'), new('H')
+    for ws, inputs, slopes, o, ys, c, G in reversed(steps):
+        lam += G; da.addcmul_(lam, c, value=-1)
+        if not self.second_order: continue
+        torch.mul(lam, r, out=v)
+        if clip is not None: torch.ops.aten.hardtanh_backward(v, c, -clip, clip, grad_input=v)
+        self.along(ws, inputs, slopes, o, ys, v, H); lam -= H
+    return self.turned(lam.div_(len(steps)), True), self.turned(da.div_(len(steps)), True)
+
+
+# %% ../../nbs/84a_continual_replay.ipynb #28ee839f
 @patch
 @torch.no_grad()
 def meta(self:ConvNets,
@@ -128,28 +165,10 @@ def meta(self:ConvNets,
     clip=None,    # inner gradients are clamped to +- this
 )->tuple:         # dJ/dw, dJ/dalpha; (n, P) each
     "Gradient of the loss along the fast weights, through the inner steps"
-    out, parts, b = [], torch.arange(y.shape[1]).split(math.ceil(y.shape[1]/chunks)), with_kept(x, y, t, kept)
-    for i in range(len(w)):
-        fast, r = self.turned(w[i]), self.turned(rate[i] if torch.is_tensor(rate) else torch.full_like(w[i], rate))
-        new, rows, steps = lambda *name: self.room(fast, fast.shape, 'meta', *name), self.gather_images(b[0][i], 'outer'), []
-        for j, part in enumerate(parts):
-            ws, c, G = self.pieces(fast), new('c', j), new('G', j)
-            o, inputs = self.up(ws, self.gather_images(x[i, part], 'inner', j), 'inner', j); o = self.masked(o, i, t)
-            slopes = self.down(ws, inputs, loss_slope(o, y[i, part])[1], self.pieces(c), 'inner', j)
-            if clip is not None: c.clamp_(-clip, clip)
-            fast = torch.addcmul(fast, r, c, value=-1, out=new('w', j + 1))
-            end, seen = self.up(self.pieces(fast), rows, 'outer')
-            self.down(self.pieces(fast), seen, loss_slope(self.masked(end, i, b[2][i]), b[1][i])[1], self.pieces(G), 'outer')
-            steps.append((ws, inputs, slopes, o, y[i, part], c, G))
-        lam, da, v, H = new('lambda').zero_(), new('alpha').zero_(), new('v'), new('H')
-        for ws, inputs, slopes, o, labels, c, G in reversed(steps):
-            lam += G; da.addcmul_(lam, c, value=-1)
-            if not self.second_order: continue
-            torch.mul(lam, r, out=v)
-            if clip is not None: torch.ops.aten.hardtanh_backward(v, c, -clip, clip, grad_input=v)
-            self.along(ws, inputs, slopes, o, labels, v, H); lam -= H
-        out.append((self.turned(lam.div_(len(parts)), True), self.turned(da.div_(len(parts)), True)))
-    return tuple(torch.stack(v) for v in zip(*out))
+    if not hasattr(self, 'replay'): self.replay = captured(self.ahead)
+    rate, (z, zy, heads) = rate if torch.is_tensor(rate) else torch.full_like(w, rate), with_kept(x, y, t, kept)
+    both = [self.replay(w[i], rate[i], x[i], y[i], self.off(i, t), z[i], zy[i], self.off(i, heads[i]), chunks, clip) for i in range(len(w))]
+    return tuple(torch.stack(v) for v in zip(*both))
 
 
 # %% ../../nbs/84a_continual_replay.ipynb #8207f20f
@@ -220,7 +239,7 @@ class SparseLaMAML(LaMAML):
             sizes = self.nets.flat.shapes
             parts = [(2*torch.rand(s, generator=gen) - 1)*(.5 if len(s) == 1 else (6/math.prod(s[1:]))**.5) for s in map(tuple, sizes)]
             return torch.cat([(p - p.mean()).flatten() for p in parts])
-        return torch.stack([one(g) for g in self.gens('gates')])
+        return torch.stack([one(g) for g in self.gens('gates')]).to(self.device)
 
     def rates(self): return self.alpha.clamp(min=0) if self.o['gate'] == 'relu' else self.o['alpha']*(self.alpha >= 0)
     def slope(self, da): return da if self.o['gate'] == 'relu' else self.o['alpha']*da

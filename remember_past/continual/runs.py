@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEARNERS', 'STREAM_TITLES', 'CONTINUAL', 'ZERO', 'COLUMNS', 'KIND', 'check_kind', 'continual_settings',
            'continual_title', 'continual_file', 'continual_work', 'make_streams', 'make_learner', 'tested', 'measured',
-           'passes', 'within', 'run_continual', 'numbers', 'continual_paper']
+           'passes', 'within', 'stream_device', 'run_continual', 'numbers', 'continual_paper']
 
 # %% ../../nbs/86_continual_runs.ipynb #c2877d53
 import math, statistics, time
@@ -116,13 +116,14 @@ def make_streams(
 def make_learner(
     o:dict,        # from `continual_settings`
     streams:list,  # from `make_streams`
+    device='cpu',  # where it learns
 ):                 # a fresh learner
     "The learner of a run"
     s, cls = streams[0], LEARNERS[o['method']]
     form, closed = stream_net(s.shape, s.n_classes, o['net'], o['width']), None
-    if s.task_known: closed = torch.stack([torch.stack([~torch.isin(torch.arange(s.n_classes), torch.tensor(g)) for g in v.groups]) for v in streams])
+    if s.task_known: closed = torch.stack([torch.stack([~torch.isin(torch.arange(s.n_classes), torch.tensor(g)) for g in v.groups]) for v in streams]).to(device)
     nets = Nets(form, closed) if Nets.fits(form) else ConvNets(form, closed)
-    return cls(nets, [v.seed for v in streams], s.shape, s.tasks, s.tasks*s.share, init=o['init'], **{k: o[k] for k in cls.settings})
+    return cls(nets, [v.seed for v in streams], s.shape, s.tasks, s.tasks*s.share, o['init'], device, **{k: o[k] for k in cls.settings})
 
 # %% ../../nbs/86_continual_runs.ipynb #6fc8c70b
 def tested(
@@ -137,7 +138,7 @@ def tested(
     rows, real = torch.stack([torch.cat([r, r[:1].expand(most - len(r))]) for r in rows]), torch.tensor([[len(r)] for r in rows])
     for part in rows.split(most if getattr(learner, 'constant', False) else 1000, 1):
         x, y = torch.stack([s.changed(s.ds.x_test[r], j) for s, r in zip(streams, part)]), streams[0].ds.y_test[part]
-        right.append(learner.predict(x, j) == y)
+        right.append(learner.predict(x.to(learner.device), j).cpu() == y)
     return 100*((torch.cat(right, 1) & (torch.arange(most) < real)).sum(1).double()/real[:, 0]).numpy()
 
 def measured(
@@ -175,11 +176,20 @@ def within(
     check(getattr(learner, 'unlimited', False) or learner.floats <= budget, f'{type(learner).__name__} holds {learner.floats} floats of samples, the budget is {budget}; it breaks the storage law')
     return learner.floats
 
+# %% ../../nbs/86_continual_runs.ipynb #c732027c
+def stream_device(
+    o:dict,   # from `continual_settings`
+    device,   # see `pick_device`
+):            # a torch device
+    "Where a run learns; BadInput for a device that is absent"
+    return pick_device('cpu' if str(device) == 'auto' and o['net'] == 'mlp' else device)
+
+
 # %% ../../nbs/86_continual_runs.ipynb #e1cee47c
 def run_continual(
     settings:dict,     # from `continual_settings`
     root='runs',       # folder of all runs
-    device='cpu',      # 'cpu' or 'auto'; streams are learned on the CPU
+    device='cpu',      # 'cpu', 'cuda' or 'auto', see `stream_device`
     data_root=None,    # data folder, see `load_data`
     progress=None,     # called with a dict: stage, done, of, loss, seconds_left
     fresh:bool=False,  # compute again even if the record is there
@@ -188,11 +198,10 @@ def run_continual(
     o = continual_settings(**settings)
     run = Run(root, 'continual', o, create=False)
     if run.done and not fresh: return run.record
-    pick_device(device)
-    streams = make_streams(o, data_root)
+    device, streams = stream_device(o, device), make_streams(o, data_root)
     with Run(root, 'continual', o).locked(wait=True):
         if run.done and not fresh: return run.record
-        learner, T = make_learner(o, streams), streams[0].tasks
+        learner, T = make_learner(o, streams, device), streams[0].tasks
         old, a, held, spent, start = run.load_checkpoint(), np.full((o['seeds'], T, T), np.nan), [], dict(wall=0., cpu=0.), 0
         if old: learner.load_state(old['learner']); a, held, spent, start = old['a'].numpy(), old['held'], old['spent'], old['next']
         for t in range(start, T):
@@ -202,7 +211,7 @@ def run_continual(
             run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=spent, next=t + 1))
             if progress: progress(dict(stage='stream', done=t + 1, of=T, loss=None, seconds_left=spent['wall']/(t + 1)*(T - t - 1)))
         file = learner.save(run.folder/'memories.safetensors').name if hasattr(learner, 'save') else None
-        return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memories=file), pick_device('cpu'))
+        return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memories=file), device)
 
 # %% ../../nbs/86_continual_runs.ipynb #818752a0
 def numbers(
