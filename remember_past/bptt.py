@@ -70,7 +70,7 @@ def recorded(
     return graph, places, out
 
 def captured(
-    f,  # function of tensors, and of numbers that are part of its shape; returns a tuple of tensors
+    f,  # function of tensors, and of other things that are part of its shape; returns a tuple of tensors and Nones
 ):      # the same; on a CUDA device recorded at its first call for each set of shapes, then replayed
     "A CUDA graph for each shape: one launch in place of hundreds"
     graphs = {}
@@ -82,7 +82,7 @@ def captured(
         for p, a in zip(places, args):
             if isinstance(p, Tensor): p.copy_(a)
         graph.replay()
-        return tuple(o.clone() for o in out)
+        return tuple(o if o is None else o.clone() for o in out)
     return call
 
 
