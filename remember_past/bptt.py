@@ -191,7 +191,7 @@ def unroll(
     w:Tensor,           # flat initial parameters (P,); under a window the derivative by them is 0
     X:Tensor,           # synthetic images (N, C, H, W); differentiable
     Y:Tensor,           # labels (N,), or soft labels (N, C), which are differentiable
-    batches:Tensor,     # image numbers (T, B) that each of the T steps is shown
+    batches:Tensor,     # image numbers (T, B) that each of the T steps is shown, on any device
     lr=0.01,            # learning rate alpha: a float, or a scalar tensor to differentiate by
     momentum:float=0.9, # beta; 0 is plain SGD
     window:int=None,    # differentiate only the last `window` steps; None: all, exact
@@ -208,7 +208,7 @@ def unroll(
     check(every>=1, f'weights cannot be kept every {every} steps; give 1 or more')
     alpha = lr if isinstance(lr, Tensor) else w.new_tensor(lr)
     o = dict(lr=float(alpha.detach()), momentum=momentum, window=window or T, every=every, host=host, track_momentum=track_momentum, trace=trace)
-    return _Unroll.apply(w, X, Y, alpha, steps, batches, o)
+    return _Unroll.apply(w, X, Y, alpha, steps, batches.to(X.device), o)
 
 # %% ../nbs/40_bptt.ipynb #35fbd3f9
 class _EndLoss(torch.autograd.Function):

@@ -15,6 +15,12 @@ HERE = Path(__file__).resolve().parents[1]
 FEW = dict(iterations=2, eval_nets=1, eval_epochs=2, eval_steps=2, pre_epochs=1, episodes=4, combinations=2, net_epochs=1, expert_epochs=1, experts=1, trajectory=2, starts=1, inner_steps=3, nets=2, inits=1)
 
 
+@pytest.fixture(autouse=True)
+def no_tf32(monkeypatch):
+    "PyTorch rounds what convolutions multiply to 10 bits on a card; Adam turns a sign that flips into a whole step"
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+
+
 def methods():
     "One quick cell of each method, cut to a few steps"
     found = {}
