@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['CELL', 'OPTIONS', 'KNOWN', 'METHODS', 'SHAPES', 'KIND', 'cell_settings', 'check_setting', 'cell_data', 'first_memory',
-           'learn', 'thinned', 'learning', 'learned_before', 'protocol_of', 'score', 'run_cell', 'take_over', 'keep',
-           'cell_cost', 'check_budget', 'cost_text', 'cell_title', 'cell_stem', 'cell_work', 'cell_paper',
-           'train_again']
+           'learn', 'thinned', 'learning', 'protocol_of', 'score', 'run_cell', 'take_over', 'keep', 'cell_cost',
+           'check_budget', 'cost_text', 'cell_title', 'cell_stem', 'cell_work', 'cell_paper', 'train_again']
 
 # %% ../nbs/65_cells.ipynb #604253f0
 import hashlib, json, math, statistics, time
@@ -172,19 +171,6 @@ def learning(
     "What is learned, without how it is evaluated"
     return plain({k: v for k,v in o.items() if k!='protocol' and not k.startswith('eval_')})
 
-def learned_before(
-    run:Run,  # a cell that has not been computed
-    root,     # folder of all runs
-)->dict:      # the record of another cell with the same memory, or None
-    "Look for the memory of this cell among the others; wait for one that is being learned"
-    for path in sorted((Path(root)/'cells').glob('*/settings.json')):
-        try: s = json.loads(path.read_text())
-        except (OSError, ValueError): continue
-        if path.parent.name==run.hash or not isinstance(s, dict) or learning(s)!=learning(run.settings): continue
-        other = Run(root, 'cells', s, create=False)
-        if other.busy and not other.done:
-            with other.locked(wait=True): pass
-        if other.done and (other.folder/'memory.safetensors').exists(): return other.record
 
 # %% ../nbs/65_cells.ipynb #06203848
 def protocol_of(
@@ -229,7 +215,7 @@ def run_cell(
     ds, white = cell_data(o, data_root, dev)
     learns = o['method'] not in ('random', 'all')
     memory = first_memory(o, ds, white) if o['method']!='all' else None
-    twin = learned_before(run, root) if learns and not fresh and not (run.folder/'checkpoint.pt').exists() else None
+    twin = run.twin(learning, 'memory.safetensors') if learns and not fresh and not (run.folder/'checkpoint.pt').exists() else None
     with Run(root, 'cells', o).locked(wait=True):
         if run.done and not fresh: return run.record
         history, spent = [], dict(wall=0, cpu=0)
@@ -243,7 +229,7 @@ def run_cell(
 
 # %% ../nbs/65_cells.ipynb #61b9e4d8
 def take_over(
-    record:dict,  # from `learned_before`
+    record:dict,  # of the other cell
 )->tuple:         # its memory, history, dict of wall and cpu seconds
     "The memory of another cell, and what it took to learn it"
     whole = dict(wall=60*record['minutes']-record['seconds'], cpu=60*record['cpu_minutes'])  # records of older versions do not say how much of the CPU time was evaluation

@@ -159,7 +159,8 @@ def test_cuda():
     "On a card: the same gradients, and growth a step counted on the card"
     row = B.measure(B.bench_case(width=16, shape=(3, 32, 32), steps=12, batch=16), ['ours', 'func', 'autograd', 'stored'], 2, 300, 24, 'cuda', say=quiet)
     said = {a: (e['state'], e['error']) for a, e in row['arms'].items()}
-    assert all(state == 'measured' and error < 1e-2 for state, error in said.values()), said
+    errors = [e for _, e in said.values()]  # from double precision; a card multiplies convolutions in TF32, so what counts is that all arms are off by the same
+    assert {state for state, _ in said.values()} == {'measured'} and max(errors) < .1 and max(errors) - min(errors) < 1e-3, said
 
 
 def fake_record(folder, grid='quick'):

@@ -97,7 +97,7 @@ class Recall(Learner):
         real=30, after=0,      # real images a meta-gradient; meta-gradients when the stream has ended
         store='recent',        # which samples stay: the latest ('recent'), or each with the same chance ('reservoir')
         test_steps=40)         # steps of the network that is trained at test
-    task_free, constant = False, True
+    task_free, constant, at_test, alike = False, True, ('test_steps',), None  # `at_test`: settings that memories do not depend on; `alike`: the method that makes the same memories
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -408,24 +408,31 @@ def kept(self:Recall,
 
 # %% ../../nbs/85_continual_recall.ipynb #e2695e88
 @patch
+def learned(self:Recall)->dict: # settings
+    "What its memories depend on"
+    return {k: v for k, v in self.o.items() if k not in self.at_test}
+
+@patch
 def save(self:Recall,
     path,      # *.safetensors
+    stream:str='', # what was streamed, in words
 )->Path:       # the same
     "Write the finished memories of all seeds"
     names = ['bases'] + ['coefs']*bool(self.o['rows']) + ['pixels']*bool(self.o['support'])
     tensors = {k: torch.stack(v).to(torch.int16 if k == 'pixels' else torch.float32) for k, v in zip(names, zip(*self.done))}
-    return write_bytes(path, to_bytes(tensors, {'remember_past': json.dumps(dict(format='stream memories 1', seeds=self.seeds, shape=self.shape, settings=self.o))}))
+    return write_bytes(path, to_bytes(tensors, {'remember_past': json.dumps(dict(format='stream memories 1', stream=stream, seeds=self.seeds, shape=self.shape, settings=self.o))}))
 
 @patch
 def restore(self:Recall,
     path,      # written by `save`
+    stream:str='', # what was streamed
 )->Recall:     # itself
-    "Take the memories of a file for those of the finished tasks"
+    "Take the memories of a file for those of the finished tasks; BadInput for those of other settings or another stream"
     head, t = read_tensors(path)
     try: head = json.loads(head.get('remember_past', '{}'))
     except ValueError: head = {}
-    same = head.get('format') == 'stream memories 1' and head.get('seeds') == self.seeds and tuple(head['shape']) == self.shape and head.get('settings') == self.o
-    check(same, f'{path} holds no memories of these seeds and settings; give the file of this very run')
+    same = head.get('format') == 'stream memories 1' and head.get('seeds') == self.seeds and tuple(head['shape']) == self.shape and head.get('stream', stream) == stream
+    check(same and self.learned().items() <= head['settings'].items(), f'{path} holds no memories of this stream, these seeds and settings; give the file of this very run')
     self.done = [[(t[k][i].long() if k == 'pixels' else t[k][i]).to(self.device) for k in ('bases', 'coefs', 'pixels') if k in t] for i in range(len(t['bases']))]
     return self
 
@@ -437,7 +444,7 @@ class RecallSupport(Recall):
 # %% ../../nbs/85_continual_recall.ipynb #aad91742
 class RecallVote(Recall):
     "Compress-then-recall that trains several networks at test and lets them vote"
-    settings = Recall.settings | dict(voters=5)
+    settings, at_test, alike = Recall.settings | dict(voters=5), ('test_steps', 'voters'), 'ours'
 
     def predict(self, x, task):
         said = (self.nets.logits(self.recalled(task, again), x, task).softmax(-1) for again in range(self.o['voters']))
