@@ -13,7 +13,7 @@ import numpy as np, torch
 from pathlib import Path
 from ..errors import check, nearest
 from ..data import pick_device
-from ..runs import Run
+from ..runs import Run, device_name
 from ..kinds import Kind
 from .streams import BENCHMARKS, make_stream
 from .metrics import forgetting, packed, retained, transfer, unpacked
@@ -217,16 +217,18 @@ def run_continual(
         old, a, held, spent, start = run.load_checkpoint(), np.full((o['seeds'], T, T), np.nan), [], dict(wall=0., cpu=0.), 0
         twin = None if old or fresh or not hasattr(learner, 'restore') else run.twin(compressing, MEMORIES)
         if old: learner.load_state(old['learner']); a, held, spent, start = old['a'].numpy(), old['held'], old['spent'], old['next']
+        devices = old.get('devices', []) if old else []
+        if device_name(device) not in devices[-1:]: devices = [*devices, device_name(device)]
         if twin: learner.restore(Path(twin['path']).parent/MEMORIES, o['benchmark']); held, spent = twin['held'], dict(wall=60*twin['minutes'], cpu=60*twin['cpu_minutes'])
         for t in range(start, T):
             wall, cpu = time.perf_counter(), time.process_time()
             if not twin: held.append(passes(learner, streams, t))
             measured(learner, streams, t, a, o['look'])
             spent = dict(wall=spent['wall'] + time.perf_counter() - wall, cpu=spent['cpu'] + time.process_time() - cpu)
-            if not twin: run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=spent, next=t + 1))
+            if not twin: run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=spent, next=t + 1, devices=devices))
             if progress: progress(dict(stage='stream', done=t + 1, of=T, loss=None, seconds_left=spent['wall']/(t + 1)*(T - t - 1)))
         file = learner.save(run.folder/MEMORIES, o['benchmark']).name if hasattr(learner, 'save') else None
-        return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memories=file, memories_of=twin and twin['run']), device)
+        return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memories=file, memories_of=twin and twin['run'], device=', then '.join(devices)), device)
 
 # %% ../../nbs/86_continual_runs.ipynb #818752a0
 def numbers(
