@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['FRESH', 'span_train', 'span_logits', 'span_weights', 'fresh_weights', 'Recall', 'RecallSupport', 'RecallVote',
-           'RecallOffline']
+           'RecallAugment', 'RecallOffline']
 
 # %% ../../nbs/85_continual_recall.ipynb #d46156a5
 import json, math
+from functools import partial
 from pathlib import Path
 import torch, torch.nn.functional as F
 from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
 from ..addressing import enlarge
+from ..augment import Augment
 from safetensors.torch import save as to_bytes
 from ..memory import Memory, read_tensors
 from ..runs import write_bytes
@@ -103,6 +105,7 @@ class Recall(Learner):
         super().__init__(*args, **settings)
         self.n, self.C, self.budget = len(self.seeds), [*self.net.parameters()][-1].numel(), self.room*math.prod(self.shape)
         self.steps = None if isinstance(self.nets, FusedMLP) else steps_for(self.net, device=self.device)
+        self.augment = Augment(self.o['test_augment']) if self.o.get('test_augment') else None
         self.ways = self.open(0).shape[1]
         check(self.o['store'] in ('recent', 'reservoir'), f"there is no store {self.o['store']!r}; choose recent or reservoir")
         self.timed(); self.lay_out(*(self.o[k] for k in ('bases', 'rows', 'scale', 'support')))
@@ -372,11 +375,12 @@ def recalled(self:Recall,
     "Fresh networks, trained on a task's memory"
     seeds = [draw_seed(generator(s, 'recall', task, *[again]*bool(again))) for s in self.seeds]
     w, (B, A), c = self.shut(fresh_weights(self.net, seeds, self.o['fresh']).to(self.device), task), self.images(*self.past(task)), self.labels(task)
-    if self.steps is not None:
-        X, every = (B if A is None else A @ B).view(self.n, -1, *self.shape), [torch.arange(self.N)]*self.o['test_steps']
-        return torch.stack([train(self.steps, w[i], X[i], c[i], every, self.o['inner_lr'], 0.) for i in range(self.n)])
-    layers = self.nets.pieces(w)
-    return span_weights(layers[0][0], B, span_train(layers, B, A, F.one_hot(c, self.C).to(B), self.o['test_steps'], self.o['inner_lr']))
+    if self.steps is None and self.augment is None:
+        layers = self.nets.pieces(w)
+        return span_weights(layers[0][0], B, span_train(layers, B, A, F.one_hot(c, self.C).to(B), self.o['test_steps'], self.o['inner_lr']))
+    X, every, steps = (B if A is None else A @ B).view(self.n, -1, *self.shape), [torch.arange(self.N)]*self.o['test_steps'], self.steps or steps_for(self.net, device=self.device)
+    changes = [self.augment and partial(self.augment, gen=generator(s, 'change', task, again), shared=False) for s in self.seeds]
+    return torch.stack([train(steps, w[i], X[i], c[i], every, self.o['inner_lr'], 0., changes[i]) for i in range(self.n)])
 
 @patch
 def predict(self:Recall,
@@ -449,6 +453,13 @@ class RecallVote(Recall):
     def predict(self, x, task):
         said = (self.nets.logits(self.recalled(task, again), x, task).softmax(-1) for again in range(self.o['voters']))
         return sum(said).argmax(-1)
+
+# %% ../../nbs/85_continual_recall.ipynb #9987513e
+class RecallAugment(RecallVote):
+    "`RecallVote` whose networks see the recalled images changed at random"
+    settings = RecallVote.settings | dict(test_augment='flip', test_steps=160)
+    at_test = (*RecallVote.at_test, 'test_augment')
+
 
 # %% ../../nbs/85_continual_recall.ipynb #07981190
 class RecallOffline(Recall):
