@@ -217,7 +217,7 @@ def run_continual(
         old, a, held, spent, start = run.load_checkpoint(), np.full((o['seeds'], T, T), np.nan), [], dict(wall=0., cpu=0.), 0
         twin = None if old or fresh or not hasattr(learner, 'restore') else run.twin(compressing, MEMORIES)
         if old: learner.load_state(old['learner']); a, held, spent, start = old['a'].numpy(), old['held'], old['spent'], old['next']
-        devices = old.get('devices', []) if old else []
+        devices = old.get('devices', []) if old else [twin['device']] if twin else []
         if device_name(device) not in devices[-1:]: devices = [*devices, device_name(device)]
         if twin: learner.restore(Path(twin['path']).parent/MEMORIES, o['benchmark']); held, spent = twin['held'], dict(wall=60*twin['minutes'], cpu=60*twin['cpu_minutes'])
         for t in range(start, T):
