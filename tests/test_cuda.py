@@ -10,7 +10,7 @@ from remember_past.nets import ConvNet, MLP, fresh_params
 from remember_past.reproduce import cells_of
 from remember_past.training import steps_for
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device here')
+if not torch.cuda.is_available(): pytest.skip('no CUDA device here', allow_module_level=True)
 HERE = Path(__file__).resolve().parents[1]
 FEW = dict(iterations=2, eval_nets=1, eval_epochs=2, eval_steps=2, pre_epochs=1, episodes=4, combinations=2, net_epochs=1, expert_epochs=1, experts=1, trajectory=2, starts=1, inner_steps=3, nets=2, inits=1)
 
@@ -32,7 +32,7 @@ def methods():
 def rel(a, b): return float((a.double().cpu() - b.double().cpu()).norm()/b.double().cpu().norm().clamp(min=1e-12))
 
 
-@pytest.mark.parametrize('settings', methods() if torch.cuda.is_available() else [])
+@pytest.mark.parametrize('settings', methods())
 def test_method(settings, tmp_path):
     "The memory, or the accuracies, of a CPU"
     kind = kind_of(settings)
