@@ -104,11 +104,8 @@ def scatter(self:FusedConv,
     if isinstance(l, nn.Linear): d = d.view(len(d), -1, *h.shape[1:3]).permute(0, 2, 3, 1) if h.ndim == 4 else d
     else:
         (k, _), (s, _), (m, _), (B, H, W, C) = l.kernel_size, l.stride, l.padding, h.shape
-        d, size, back = d.unflatten(-1, (k, k, C)), (B, H + 2*m, W + 2*m, C), torch.ops.aten.unfold_backward
-        if d.is_cuda: padded = back(back(d.permute(0, 1, 2, 5, 3, 4), (*d.shape[:2], *size[2:], k), 2, k, s), size, 1, k, s)  # two kernels instead of ten
-        else:
-            padded = self.room(h, size, *name, i, 'sum').zero_()
-            for a, b in itertools.product(range(k), range(k)): padded[:, a:a + s*d.shape[1]:s, b:b + s*d.shape[2]:s].add_(d[:, :, :, a, b])
+        d, padded = d.unflatten(-1, (k, k, C)), self.room(h, (B, H + 2*m, W + 2*m, C), *name, i, 'sum').zero_()
+        for a, b in itertools.product(range(k), range(k)): padded[:, a:a + s*d.shape[1]:s, b:b + s*d.shape[2]:s].add_(d[:, :, :, a, b])
         d = padded[:, m:m+H, m:m+W]
     return d if not relu else gate(d, h, out=self.room(h, h.shape, *name, i, 'slope'))
 

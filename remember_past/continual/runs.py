@@ -227,7 +227,7 @@ def run_continual(
             spent = dict(wall=spent['wall'] + time.perf_counter() - wall, cpu=spent['cpu'] + time.process_time() - cpu)
             if not twin: run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=spent, next=t + 1, devices=devices))
             if progress: progress(dict(stage='stream', done=t + 1, of=T, loss=None, seconds_left=spent['wall']/(t + 1)*(T - t - 1)))
-        file = learner.save(run.folder/MEMORIES, o['benchmark']).name if hasattr(learner, 'save') else None
+        file = learner.save(run.folder/MEMORIES, o['benchmark']).name if hasattr(learner, 'save') and not twin else None
         return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memories=file, memories_of=twin and twin['run'], device=', then '.join(devices)), device)
 
 # %% ../../nbs/86_continual_runs.ipynb #818752a0
