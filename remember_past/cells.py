@@ -8,7 +8,7 @@ __all__ = ['CELL', 'OPTIONS', 'KNOWN', 'METHODS', 'SHAPES', 'KIND', 'cell_settin
            'check_budget', 'cost_text', 'cell_title', 'cell_stem', 'cell_work', 'cell_paper', 'train_again']
 
 # %% ../nbs/65_cells.ipynb #604253f0
-import hashlib, json, math, statistics, time
+import hashlib, math, statistics, time
 import torch
 from pathlib import Path
 from .errors import check, nearest

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 from fastcore.basics import patch
-from ..errors import check, nearest
+from ..errors import check
 from ..bptt import captured
 from ..mlp import gate, loss_slope
 from .learners import ConvNets, Learner, Nets, clipped

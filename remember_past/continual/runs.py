@@ -8,7 +8,7 @@ __all__ = ['LEARNERS', 'STREAM_TITLES', 'CONTINUAL', 'ZERO', 'MEMORIES', 'COLUMN
            'passes', 'within', 'stream_device', 'compressing', 'run_continual', 'numbers', 'continual_paper']
 
 # %% ../../nbs/86_continual_runs.ipynb #c2877d53
-import math, statistics, time
+import math, time
 import numpy as np, torch
 from pathlib import Path
 from ..errors import check, nearest
@@ -16,7 +16,7 @@ from ..data import pick_device
 from ..runs import Run, device_name
 from ..kinds import Kind
 from .streams import BENCHMARKS, make_stream
-from .metrics import forgetting, packed, retained, transfer, unpacked
+from .metrics import forgetting, packed, retained, transfer
 from .learners import ConvNets, EWC, GEM, Multitask, Nets, Online, stream_net
 from .recall import FRESH, Recall, RecallAugment, RecallOffline, RecallSupport, RecallVote
 from .replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
