@@ -6,8 +6,8 @@
 __all__ = ['conv_form', 'FusedConv', 'flat_rows']
 
 # %% ../nbs/43a_conv.ipynb #1ef179f0
-import itertools, math
-import torch
+import math
+import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .errors import check
@@ -92,6 +92,23 @@ def gather(self:FusedConv,
     return self.room(h, rows.shape, *name, i, 'rows').copy_(rows).flatten(3)
 
 @patch
+def holders(self:FusedConv,
+    i:int,     # layer, a convolution
+    B:int,     # images
+    H:int,     # their height
+    W:int,     # their width
+    device,    # where the answer lies
+)->tuple:      # pixels of patches, by the pixel of the image that they are; where each image pixel's begin (B*H*W,)
+    "In which patches each pixel is"
+    key = 'holders', i, B, H, W, device
+    if key not in self.rooms:
+        (k, _), (s, _), (m, _) = (getattr(self.layers[i], n) for n in ('kernel_size', 'stride', 'padding'))
+        pixels = F.pad(torch.arange(1, B*H*W + 1).view(B, H, W), (m,)*4).unfold(1, k, s).unfold(2, k, s).flatten()  # 0: the border
+        counts = pixels.bincount(minlength=B*H*W + 1)
+        self.rooms[key] = pixels.argsort(stable=True)[counts[0]:].to(device), (counts[1:].cumsum(0) - counts[1:]).to(device)
+    return self.rooms[key]
+
+@patch
 def scatter(self:FusedConv,
     i:int,     # layer
     d:Tensor,  # rows by which the loss changes (B, H', W', patch) or (B, units)
@@ -100,13 +117,10 @@ def scatter(self:FusedConv,
     relu:bool=True, # was it a ReLU's output? Then what is shut stays 0
 )->Tensor:     # as h
     "The transpose of `gather`, and back through the ReLU before it"
-    l = self.layers[i]
-    if isinstance(l, nn.Linear): d = d.view(len(d), -1, *h.shape[1:3]).permute(0, 2, 3, 1) if h.ndim == 4 else d
+    if isinstance(self.layers[i], nn.Linear): d = d.view(len(d), -1, *h.shape[1:3]).permute(0, 2, 3, 1) if h.ndim == 4 else d
     else:
-        (k, _), (s, _), (m, _), (B, H, W, C) = l.kernel_size, l.stride, l.padding, h.shape
-        d, padded = d.unflatten(-1, (k, k, C)), self.room(h, (B, H + 2*m, W + 2*m, C), *name, i, 'sum').zero_()
-        for a, b in itertools.product(range(k), range(k)): padded[:, a:a + s*d.shape[1]:s, b:b + s*d.shape[2]:s].add_(d[:, :, :, a, b])
-        d = padded[:, m:m+H, m:m+W]
+        inside, starts = self.holders(i, *h.shape[:3], d.device)
+        d = F.embedding_bag(inside, d.reshape(-1, h.shape[3]), starts, mode='sum').view(h.shape)
     return d if not relu else gate(d, h, out=self.room(h, h.shape, *name, i, 'slope'))
 
 # %% ../nbs/43a_conv.ipynb #19c94754
