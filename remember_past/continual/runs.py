@@ -157,14 +157,18 @@ def passes(
     learner,       # sees the task
     streams:list,  # a stream for each seed
     t:int,         # task
+    gone:int=0,    # batches that the learner saw before an interruption
+    most:int=0,    # the most it held then
+    after=None,    # called after a batch with `gone` and `most`
 )->int:            # the most floats of samples that it held, for one seed
     "One task goes by; BadInput as soon as the learner holds more than its budget"
-    most = 0
     if getattr(learner, 'upper', False): most = learner.whole(streams, t); within(learner, streams[0].budget)
     else:
-        for parts in zip(*(s.batches(t) for s in streams)):
+        for i, parts in enumerate(zip(*(s.batches(t) for s in streams))):
+            if i < gone: continue
             learner.observe([torch.stack(p) for p in zip(*parts)], t)
             most = max(most, within(learner, streams[0].budget))
+            if after: after(i + 1, most)
     learner.finish(t)
     return max(most, within(learner, streams[0].budget))
 
@@ -205,8 +209,9 @@ def run_continual(
     data_root=None,    # data folder, see `load_data`
     progress=None,     # called with a dict: stage, done, of, loss, seconds_left
     fresh:bool=False,  # compute again even if the record is there
+    every:float=60,    # seconds between checkpoints within a task
 )->dict:               # the record
-    "Compute one run, or read it if it was computed before; an interrupted run goes on with the task it was in"
+    "Compute one run, or read it if it was computed before; an interrupted run goes on where its last checkpoint was"
     o = continual_settings(**settings)
     run = Run(root, 'continual', o, create=False)
     if run.done and not fresh: return run.record
@@ -214,21 +219,27 @@ def run_continual(
     with Run(root, 'continual', o).locked(wait=True):
         if run.done and not fresh: return run.record
         learner, T = make_learner(o, streams, device), streams[0].tasks
-        old, a, held, spent, start = run.load_checkpoint(), np.full((o['seeds'], T, T), np.nan), [], dict(wall=0., cpu=0.), 0
+        old, a, held, spent = run.load_checkpoint() or {}, np.full((o['seeds'], T, T), np.nan), [], dict(wall=0., cpu=0.)
         twin = None if old or fresh or not hasattr(learner, 'restore') else run.twin(compressing, MEMORIES)
-        if old: learner.load_state(old['learner']); a, held, spent, start = old['a'].numpy(), old['held'], old['spent'], old['next']
-        devices = old.get('devices', []) if old else [twin['device']] if twin else []
+        if old: learner.load_state(old['learner']); a, held, spent = old['a'].numpy(), old['held'], old['spent']
+        devices = old.get('devices', [twin['device']] if twin else [])
         if device_name(device) not in devices[-1:]: devices = [*devices, device_name(device)]
         if twin: learner.restore(Path(twin['path']).parent/MEMORIES, o['benchmark']); held, spent = twin['held'], dict(wall=60*twin['minutes'], cpu=60*twin['cpu_minutes'])
-        for t in range(start, T):
-            wall, cpu = time.perf_counter(), time.process_time()
-            if not twin: held.append(passes(learner, streams, t))
+        clock = lambda: dict(wall=time.perf_counter(), cpu=time.process_time())
+        total = lambda: {k: spent[k] + v - began[k] for k, v in clock().items()}
+        began = saved = clock()
+        def keep(t, gone=0, most=0):
+            nonlocal saved
+            if not twin: run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=total(), next=t, gone=gone, most=most, devices=devices))
+            saved, past = clock(), t + (gone and gone*streams[0].batch/len(streams[0].chosen(t)))
+            if progress: progress(dict(stage='stream', done=t, of=T, loss=None, seconds_left=total()['wall']*(T/past - 1)))
+        for t in range(old.get('next', 0), T):
+            after = lambda gone, most: clock()['wall'] - saved['wall'] < every or keep(t, gone, most)
+            if not twin: held.append(passes(learner, streams, t, old.pop('gone', 0), old.pop('most', 0), after))
             measured(learner, streams, t, a, o['look'])
-            spent = dict(wall=spent['wall'] + time.perf_counter() - wall, cpu=spent['cpu'] + time.process_time() - cpu)
-            if not twin: run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=spent, next=t + 1, devices=devices))
-            if progress: progress(dict(stage='stream', done=t + 1, of=T, loss=None, seconds_left=spent['wall']/(t + 1)*(T - t - 1)))
+            keep(t + 1)
         file = learner.save(run.folder/MEMORIES, o['benchmark']).name if hasattr(learner, 'save') and not twin else None
-        return run.finish(numbers(o, streams, learner, a, held, spent) | dict(memories=file, memories_of=twin and twin['run'], device=', then '.join(devices)), device)
+        return run.finish(numbers(o, streams, learner, a, held, total()) | dict(memories=file, memories_of=twin and twin['run'], device=', then '.join(devices)), device)
 
 # %% ../../nbs/86_continual_runs.ipynb #818752a0
 def numbers(
