@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FRESH', 'span_train', 'span_logits', 'span_weights', 'fresh_weights', 'Recall', 'RecallSupport', 'RecallVote',
-           'RecallAugment', 'RecallOffline']
+           'RecallAugment', 'RecallOffline', 'RecallOfflineVote']
 
 # %% ../../nbs/85_continual_recall.ipynb #d46156a5
 import json, math
@@ -500,3 +500,8 @@ class RecallOffline(Recall):
         for _ in range(self.plan): self.improve()
         self.all = None
         return most
+
+class RecallOfflineVote(RecallVote, RecallOffline):
+    "`RecallOffline` whose memories train several networks at test, which vote"
+    settings, alike = RecallOffline.settings | dict(voters=5), 'ours_offline'
+
