@@ -91,6 +91,7 @@ def gather(self:FusedConv,
     rows = padded.unfold(1, k, s).unfold(2, k, s).permute(0, 1, 2, 4, 5, 3)
     return self.room(h, rows.shape, *name, i, 'rows').copy_(rows).flatten(3)
 
+# %% ../nbs/43a_conv.ipynb #fba9c97f
 @patch
 def holders(self:FusedConv,
     i:int,     # layer, a convolution
