@@ -99,8 +99,8 @@ def holders(self:FusedConv,
     H:int,     # their height
     W:int,     # their width
     device,    # where the answer lies
-)->tuple:      # pixels of patches, by the pixel of the image that they are; where each image pixel's begin (B*H*W,)
-    "In which patches each pixel is"
+)->tuple:      # entries of all patches that are a pixel, pixel after pixel (entries,); where those of each pixel begin (B*H*W,)
+    "Which entries of the patches are copies of each pixel"
     key = 'holders', i, B, H, W, device
     if key not in self.rooms:
         (k, _), (s, _), (m, _) = (getattr(self.layers[i], n) for n in ('kernel_size', 'stride', 'padding'))

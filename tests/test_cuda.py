@@ -109,6 +109,18 @@ def test_meta_is_that_of_the_cpu():
     for a, b in zip(said['cuda'], said['cpu']): assert rel(a, b) < 1e-3
 
 
+def test_single_samples_are_those_of_the_cpu():
+    "Lists of MER's steps, captured: twice in the same places, then a shorter one"
+    form = stream_net((3, 32, 32), 10, 'pc_cnn', 32); gen = torch.Generator().manual_seed(0)
+    x, y = torch.rand(1, 12, 3, 32, 32, generator=gen), torch.randint(10, (1, 12), generator=gen)
+    said = {}
+    for d in 'cpu', 'cuda':
+        nets, w = ConvNets(form), first_weights(form, [0], 'kaiming').to(d)
+        for k, lists in (12, 2), (12, 2), (4, 1): nets.singles(w, x[:, :k].to(d), y[:, :k].to(d), .05, 0, .5, lists, clip=1.)
+        said[d] = w
+    assert rel(said['cuda'], said['cpu']) < 1e-3
+
+
 @pytest.mark.parametrize('net', [ConvNet((3, 16, 16), 4, width=8, depth=2), MLP((3, 16, 16), 4), stream_net((3, 16, 16), 4, 'pc_cnn', 8)], ids=['convnet', 'mlp', 'plain'])
 @pytest.mark.parametrize('host, every', [(False, 1), (True, 1), (False, 4)])
 def test_unroll(net, host, every):

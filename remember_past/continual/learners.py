@@ -8,7 +8,7 @@ __all__ = ['stream_net', 'first_weights', 'Nets', 'Products', 'clipped', 'ConvNe
 
 # %% ../../nbs/84_continual_learners.ipynb #ab3fce15
 import itertools, math
-import numpy as np, torch, torch.nn.functional as F
+import numpy as np, torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from fastcore.basics import patch
@@ -255,22 +255,23 @@ def grad(self:ConvNets,
 @torch.no_grad()
 def singles(self:ConvNets,
     w:Tensor,       # (n, P), changed in place
-    x:Tensor,       # (n, B, C, H, W)
-    y:Tensor,       # (n, B)
+    x:Tensor,       # (n, lists * B, C, H, W), in the order of the steps
+    y:Tensor,       # (n, lists * B) class numbers
     lr:float,       # learning rate
-    heads=0,        # one task, or (n, B)
+    heads=0,        # one task, or (n, lists * B)
     pull:float=1.,  # see `Nets.singles`
     lists:int=1,    # the same
     clip=None,      # longest gradient of a step; None: any
 ):
     "Steps of plain SGD, a sample each"
-    B, size = y.shape[1]//lists, x.shape[2:]
-    key = 'one by one', B, size, w.dtype, w.device
-    if key not in self.rooms: self.rooms[key] = OneByOne(self, w, B, size)
+    check(y.shape[1] % lists == 0, f'{y.shape[1]} samples do not make {lists} equal lists; give each list as many')
+    B, x = y.shape[1]//lists, x.permute(0, 1, 3, 4, 2)
+    key = 'one by one', x.shape[2:], w.dtype, w.device
+    if key not in self.rooms or self.rooms[key].B < B: self.rooms[key] = OneByOne(self, w, B, x.shape[2:])
     right = w.new_zeros(*y.shape, self.n_classes).scatter_(2, y[..., None], -1)
     for i, p in enumerate(w):
         q, off = self.turned(p), self.off(i, heads if isinstance(heads, int) else heads[i])
-        parts = (x[i].permute(0, 2, 3, 1), right[i], None if off is None else off.expand_as(right[i]))
+        parts = (x[i], right[i], None if off is None else off.expand_as(right[i]))
         for part in zip(*([None]*lists if v is None else v.split(B) for v in parts)): q, = self.rooms[key].walk(q, *part, lr, pull, clip)
         p.copy_(self.turned(q, True))
 

@@ -501,7 +501,7 @@ class RecallOffline(Recall):
         self.all = None
         return most
 
+# %% ../../nbs/85_continual_recall.ipynb #5a97c140
 class RecallOfflineVote(RecallVote, RecallOffline):
     "`RecallOffline` whose memories train several networks at test, which vote"
     settings, alike = RecallOffline.settings | dict(voters=5), 'ours_offline'
-

@@ -228,11 +228,13 @@ def run_continual(
         clock = lambda: dict(wall=time.perf_counter(), cpu=time.process_time())
         total = lambda: {k: spent[k] + v - began[k] for k, v in clock().items()}
         began = saved = clock()
+        past = lambda t, gone: t + (min(gone*streams[0].batch/len(streams[0].chosen(t)), 1) if gone else 0)  # of T
+        first = past(old.get('next', 0), old.get('gone', 0))
         def keep(t, gone=0, most=0):
             nonlocal saved
             if not twin: run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=total(), next=t, gone=gone, most=most, devices=devices))
-            saved, past = clock(), t + (gone and gone*streams[0].batch/len(streams[0].chosen(t)))
-            if progress: progress(dict(stage='stream', done=t, of=T, loss=None, seconds_left=total()['wall']*(T/past - 1)))
+            saved, here = clock(), past(t, gone)
+            if progress: progress(dict(stage='stream', done=t, of=T, loss=None, seconds_left=(saved['wall'] - began['wall'])*(T - here)/max(here - first, 1e-9)))
         for t in range(old.get('next', 0), T):
             after = lambda gone, most: clock()['wall'] - saved['wall'] < every or keep(t, gone, most)
             if not twin: held.append(passes(learner, streams, t, old.pop('gone', 0), old.pop('most', 0), after))
