@@ -149,44 +149,25 @@ def test_kill_9_at_random_moments(tmp_path, undisturbed, monkeypatch):
     assert not list(tmp_path.rglob('*.tmp')) and not list(tmp_path.rglob('checkpoint*'))
 
 
-def spin(tell, seconds=.3):
-    "Which share of a core a busy loop gets"
-    wall, cpu = time.perf_counter(), time.process_time()
-    while time.perf_counter() - wall < seconds: pass
-    tell.send((time.process_time() - cpu)/(time.perf_counter() - wall))
-
-
-def share_of_two_cores():
-    "The smaller share of two busy loops at once: 1 where no other program wants the cores"
-    ears, mouths = zip(*(FORK.Pipe(duplex=False) for _ in range(2)))
-    both = [FORK.Process(target=spin, args=(m,)) for m in mouths]
-    for p in both: p.start()
-    shares = [e.recv() for e in ears]
-    for p in both: p.join()
-    return min(shares)
-
-
-def seconds_of(runs, workers, n=12):
-    "Wall time of a grid of small cells, one thread a worker; long enough that the second or two in which a worker warms up do not decide"
+def times_of(runs, workers, n=12):
+    "Wall time of a grid of small cells, one thread a worker, and how many cells were under way at once on average"
     todo = [dict(settings=cell_settings(**SMALL | dict(iterations=150, inner_steps=8), seed=s)) for s in range(n)]
     began = time.perf_counter()
     W.Crew(todo, runs, workers, out=open(os.devnull, 'w')).run()
+    wall = time.perf_counter() - began
     assert [r['state'] for r in todo] == ['made']*n
-    return time.perf_counter() - began
+    return wall, sum(r['minutes'] for r in find_records(runs))*60/wall
 
 
-def test_two_workers_are_faster_than_one(tmp_path, monkeypatch):
-    "12 cells on two cores, a thread a worker: both cores are kept busy, so two workers need at most 1/1.6 of the time of one"
-    if W.cores() < 2: pytest.skip('one core: two workers have nothing to share')
-    free = [share_of_two_cores()]
-    if free[0] < .9: pytest.skip(f'other programs leave {free[0]:.0%} of two cores, so times say nothing')
+def test_two_workers_are_kept_busy(tmp_path, monkeypatch):
+    """12 cells, a thread a worker: two workers are inside a cell for at least four fifths of the time, and end sooner than one.
+
+    That is what a crew can promise on every machine. How much sooner is the machine's own affair (1.5 to 2 times, as its cores share more or less,
+    and less beside other programs): it is printed, not tested."""
     monkeypatch.setattr(W, 'subprocess', types.SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired))
-    took = [(seconds_of(tmp_path/'one', 1), seconds_of(tmp_path/'two', 2))]
-    if took[0][0] < 1.6*took[0][1]: took.append((seconds_of(tmp_path/'one again', 1), seconds_of(tmp_path/'two again', 2)))
-    free.append(share_of_two_cores())
-    print(f'one worker and two, seconds: {took}; free of two cores: {free}')
-    if free[-1] < .9: pytest.skip(f'other programs leave {free[-1]:.0%} of two cores, so times say nothing')
-    assert min(a for a, _ in took) >= 1.6*min(b for _, b in took), took
+    (one, under), (two, both) = times_of(tmp_path/'one', 1), times_of(tmp_path/'two', 2)
+    print(f'one worker: {one:.1f} s, {under:.2f} cells at once; two: {two:.1f} s, {both:.2f} at once')
+    assert 1.6 <= both <= 2.05 and two < one, (one, under, two, both)
 
 
 def test_given_up_after_some_deaths(tmp_path, monkeypatch):
