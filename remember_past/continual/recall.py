@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FRESH', 'span_train', 'span_logits', 'span_weights', 'fresh_weights', 'Recall', 'RecallSupport', 'RecallVote',
-           'RecallAugment', 'RecallOffline', 'RecallOfflineVote']
+           'RecallAugment', 'RecallMeans', 'RecallOffline', 'RecallOfflineVote']
 
 # %% ../../nbs/85_continual_recall.ipynb #d46156a5
 import json, math
@@ -367,6 +367,16 @@ def past(self:Recall,
     return (d[:-1], d[-1]) if self.o['support'] else (d, None)
 
 @patch
+def shown(self:Recall,
+    seed:int,  # one of the stack's
+    task:int,  # a finished task
+    again:int, # see `recalled`
+)->list:       # image numbers for each step
+    "What each step at test sees: all recalled images, or `test_batch` of them drawn at random"
+    few, g = self.o.get('test_batch', self.N), generator(seed, 'shown', task, again)
+    return [torch.arange(self.N) if few >= self.N else torch.randperm(self.N, generator=g)[:few] for _ in range(self.o['test_steps'])]
+
+@patch
 @torch.no_grad()
 def recalled(self:Recall,
     task:int,    # a finished task
@@ -375,12 +385,12 @@ def recalled(self:Recall,
     "Fresh networks, trained on a task's memory"
     seeds = [draw_seed(generator(s, 'recall', task, *[again]*bool(again))) for s in self.seeds]
     w, (B, A), c = self.shut(fresh_weights(self.net, seeds, self.o['fresh']).to(self.device), task), self.images(*self.past(task)), self.labels(task)
-    if self.steps is None and self.augment is None:
+    if self.steps is None and self.augment is None and 'test_batch' not in self.o:
         layers = self.nets.pieces(w)
         return span_weights(layers[0][0], B, span_train(layers, B, A, F.one_hot(c, self.C).to(B), self.o['test_steps'], self.o['inner_lr']))
-    X, every, steps = (B if A is None else A @ B).view(self.n, -1, *self.shape), [torch.arange(self.N)]*self.o['test_steps'], self.steps or steps_for(self.net, device=self.device)
+    X, steps, lr = (B if A is None else A @ B).view(self.n, -1, *self.shape), self.steps or steps_for(self.net, device=self.device), self.o.get('test_lr', self.o['inner_lr'])
     changes = [self.augment and partial(self.augment, gen=generator(s, 'change', task, again), shared=False) for s in self.seeds]
-    return torch.stack([train(steps, w[i], X[i], c[i], every, self.o['inner_lr'], 0., changes[i]) for i in range(self.n)])
+    return torch.stack([train(steps, w[i], X[i], c[i], self.shown(s, task, again), lr, 0., changes[i]) for i, s in enumerate(self.seeds)])
 
 @patch
 def predict(self:Recall,
@@ -459,6 +469,24 @@ class RecallAugment(RecallVote):
     "`RecallVote` whose networks see the recalled images changed at random"
     settings = RecallVote.settings | dict(test_augment='flip', test_steps=160)
     at_test = (*RecallVote.at_test, 'test_augment')
+
+
+# %% ../../nbs/85_continual_recall.ipynb #5f823da6
+class RecallMeans(RecallAugment):
+    "Compress-then-recall without a meta-gradient: class means, and as many as have room"
+    settings = RecallAugment.settings | dict(jitter=0., test_batch=40, test_lr=.05, test_steps=480)
+    at_test, alike = (*RecallAugment.at_test, 'test_batch', 'test_lr'), 'means'
+
+    def timed(self): pass  # no batch comes after those that move the means
+
+    def step(self, x, y, task):
+        if self.o['support'] and self.passed < self.o['scout']: self.choose(x)
+        else: self.absorb(x, y)
+        self.passed += 1
+
+    def finish(self, task):
+        self.spread()
+        Recall.finish(self, task)
 
 
 # %% ../../nbs/85_continual_recall.ipynb #07981190
