@@ -219,12 +219,12 @@ def run_continual(
     with Run(root, 'continual', o).locked(wait=True):
         if run.done and not fresh: return run.record
         learner, T = make_learner(o, streams, device), streams[0].tasks
-        old, a, held, spent = run.load_checkpoint() or {}, np.full((o['seeds'], T, T), np.nan), [], dict(wall=0., cpu=0.)
+        old, a, held, spent, tests = run.load_checkpoint() or {}, np.full((o['seeds'], T, T), np.nan), [], *(dict(wall=0., cpu=0.) for _ in range(2))
         twin = None if old or fresh or not hasattr(learner, 'restore') else run.twin(compressing, MEMORIES)
-        if old: learner.load_state(old['learner']); a, held, spent = old['a'].numpy(), old['held'], old['spent']
+        if old: learner.load_state(old['learner']); a, held, spent, tests = old['a'].numpy(), old['held'], old['spent'], old.get('tests', tests)
         devices = old.get('devices', [twin['device']] if twin else [])
         if device_name(device) not in devices[-1:]: devices = [*devices, device_name(device)]
-        if twin: learner.restore(Path(twin['path']).parent/MEMORIES, o['benchmark']); held, spent = twin['held'], dict(wall=60*twin['minutes'], cpu=60*twin['cpu_minutes'])
+        if twin: learner.restore(Path(twin['path']).parent/MEMORIES, o['benchmark']); held, spent = twin['held'], {k: 60*(twin[m] - twin.get(f'test_{m}', 0)) for k, m in (('wall', 'minutes'), ('cpu', 'cpu_minutes'))}
         clock = lambda: dict(wall=time.perf_counter(), cpu=time.process_time())
         total = lambda: {k: spent[k] + v - began[k] for k, v in clock().items()}
         began = saved = clock()
@@ -232,16 +232,17 @@ def run_continual(
         first = past(old.get('next', 0), old.get('gone', 0))
         def keep(t, gone=0, most=0):
             nonlocal saved
-            if not twin: run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=total(), next=t, gone=gone, most=most, devices=devices))
+            if not twin: run.save_checkpoint(dict(learner=learner.state(), a=torch.from_numpy(a), held=held, spent=total(), tests=tests, next=t, gone=gone, most=most, devices=devices))
             saved, here = clock(), past(t, gone)
             if progress: progress(dict(stage='stream', done=t, of=T, loss=None, seconds_left=(saved['wall'] - began['wall'])*(T - here)/max(here - first, 1e-9)))
         for t in range(old.get('next', 0), T):
             after = lambda gone, most: clock()['wall'] - saved['wall'] < every or keep(t, gone, most)
             if not twin: held.append(passes(learner, streams, t, old.pop('gone', 0), old.pop('most', 0), after))
-            measured(learner, streams, t, a, o['look'])
+            start = clock(); measured(learner, streams, t, a, o['look'])
+            tests = {k: tests[k] + v - start[k] for k, v in clock().items()}
             keep(t + 1)
         file = learner.save(run.folder/MEMORIES, o['benchmark']).name if hasattr(learner, 'save') and not twin else None
-        return run.finish(numbers(o, streams, learner, a, held, total()) | dict(memories=file, memories_of=twin and twin['run'], device=', then '.join(devices)), device)
+        return run.finish(numbers(o, streams, learner, a, held, total(), tests) | dict(memories=file, memories_of=twin and twin['run'], device=', then '.join(devices)), device)
 
 # %% ../../nbs/86_continual_runs.ipynb #818752a0
 def numbers(
@@ -251,6 +252,7 @@ def numbers(
     a,             # (n, T, T) accuracies, percent
     held:list,     # most floats held during each task
     spent:dict,    # seconds
+    tests:dict,    # of these, seconds spent on testing
 )->dict:           # what a record holds
     "The numbers of a run"
     ra, bti = retained(a), transfer(a)
@@ -263,7 +265,7 @@ def numbers(
         seed=o['seed'], accuracy=few(ra), mean=float(ra.mean()), std=spread(ra), transfer=few(bti), transfer_mean=float(bti.mean()), transfer_std=spread(bti),
         forgetting=few(forgetting(sure)), matrix=packed(mean), last=packed(a[:, -1]), learned=packed(np.diagonal(a, axis1=1, axis2=2)),
         held=held, floats=max(held), budget=streams[0].budget, task_free=bool(getattr(learner, 'task_free', True)) and not streams[0].task_known,
-        minutes=spent['wall']/60, cpu_minutes=spent['cpu']/60, memory=None,
+        minutes=spent['wall']/60, cpu_minutes=spent['cpu']/60, test_minutes=tests['wall']/60, test_cpu_minutes=tests['cpu']/60, memory=None,
         protocol=f'{o["seeds"]} seeds trained as one stack; RA, BTI and forgetting on whole test sets, other cells of the matrix on {o["look"]} images')
 
 # %% ../../nbs/86_continual_runs.ipynb #7a53f5d2
