@@ -376,6 +376,7 @@ def shown(self:Recall,
     few, g = self.o.get('test_batch', self.N), generator(seed, 'shown', task, again)
     return [torch.arange(self.N) if few >= self.N else torch.randperm(self.N, generator=g)[:few] for _ in range(self.o['test_steps'])]
 
+# %% ../../nbs/85_continual_recall.ipynb #2cdf60cc
 @patch
 @torch.no_grad()
 def recalled(self:Recall,
