@@ -164,6 +164,7 @@ def test_two_workers_are_kept_busy(tmp_path, monkeypatch):
 
     That is what a crew can promise on every machine. How much sooner is the machine's own affair (1.5 to 2 times, as its cores share more or less,
     and less beside other programs): it is printed, not tested."""
+    if W.cores() < 2: pytest.skip('one core: two workers have nothing to share')
     monkeypatch.setattr(W, 'subprocess', types.SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired))
     (one, under), (two, both) = times_of(tmp_path/'one', 1), times_of(tmp_path/'two', 2)
     print(f'one worker: {one:.1f} s, {under:.2f} cells at once; two: {two:.1f} s, {both:.2f} at once')
