@@ -58,7 +58,7 @@ def unpacked(
 # %% ../../nbs/83_continual_metrics.ipynb #41429c84
 STREAM_COLOURS = dict(
     online='#999999', ewc='#8C6D31', gem='#009E73', mer='#E69F00', cmaml='#56B4E9', sync='#7B4FA3', lamaml='#CC79A7', sparse='#D55E00',
-    ours='#0072B2', ours_support='#4A9CD0', ours_vote='#3B6FB6', ours_augment='#7FB7E0', means='#8C6BB1', ours_offline='#004C78', ours_offline_vote='#00304D', stable_sgd='#B8A200', kcl='#009E73', multitask='#000000')
+    ours='#0072B2', ours_support='#4A9CD0', ours_support_vote='#2F7FB8', ours_vote='#3B6FB6', ours_augment='#7FB7E0', means='#8C6BB1', ours_offline='#004C78', ours_offline_vote='#00304D', stable_sgd='#B8A200', kcl='#009E73', multitask='#000000')
 
 # %% ../../nbs/83_continual_metrics.ipynb #8645a70d
 def plot_matrix(

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['FRESH', 'span_train', 'span_logits', 'span_weights', 'fresh_weights', 'Recall', 'RecallSupport', 'RecallVote',
-           'RecallAugment', 'RecallMeans', 'RecallOffline', 'RecallOfflineVote']
+           'RecallSupportVote', 'RecallAugment', 'RecallMeans', 'RecallOffline', 'RecallOfflineVote']
 
 # %% ../../nbs/85_continual_recall.ipynb #d46156a5
 import json, math
 from functools import partial
 from pathlib import Path
-import torch, torch.nn.functional as F
+import numpy as np, torch, torch.nn.functional as F
 from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
@@ -96,7 +96,7 @@ class Recall(Learner):
         inner_steps=20, inner_lr=.4, fresh='default', inits=50,  # the inner loop, and its fresh networks, drawn from so many
         outer_steps=4, outer_lr=.01, coefs_lr=.03, clip=.1, floor=.05,  # Adam on the tables; the rate ends at `floor` of it
         length=100, warm=10, gain=1., jitter=.1,  # batches of a task; those that only move class means; then means times `gain`, their copies spread by `jitter`
-        real=30, after=0,      # real images a meta-gradient; meta-gradients when the stream has ended
+        real=30, after=0,      # real images a meta-gradient; meta-gradients when the stream has ended, where the store holds all of the task
         store='recent',        # which samples stay: the latest ('recent'), or each with the same chance ('reservoir')
         test_steps=40)         # steps of the network that is trained at test
     task_free, constant, at_test, alike = False, True, ('test_steps',), None  # `at_test`: settings that memories do not depend on; `alike`: the method that makes the same memories
@@ -187,7 +187,7 @@ def switch(self:Recall, task:int):
 @patch
 def load_state(self:Recall, state:dict):
     "Go on from a state, which may be in the middle of a task"
-    if state['stores']: self.stores = [Store(self.n, s['x'].shape[1], self.shape, self.device) for s in state['stores']]
+    if state['stores']: self.stores = [Store(*s['x'].shape[:2], s['x'].shape[2:], self.device) for s in state['stores']]
     Learner.load_state(self, state)
 
 # %% ../../nbs/85_continual_recall.ipynb #c36cde26
@@ -198,11 +198,17 @@ def images(self:Recall,
 )->tuple:              # bases at full size (n, K, d), rows (n, N, K) or None
     "What the inner loop learns from"
     B, *A = self.tables if tables is None else tables
-    if self.o['support']:
-        at = self.at if at is None else at
-        B = B.new_zeros(*B.shape[:2], math.prod(self.shape)).scatter(2, at[:, None].expand(B.shape), B)
+    if self.o['support']: B = self.widened(B, self.at if at is None else at)
     else: B = enlarge(B.reshape(-1, *self.small), self.o['scale']).view(*B.shape[:2], -1)
     return B, A[0] if A else None
+
+@patch
+def widened(self:Recall,
+    B:Tensor,  # numbers on the chosen pixels (n, M, support)
+    at:Tensor, # which pixels these are (n, support)
+)->Tensor:     # images with zeros elsewhere (n, M, d)
+    "What stands on chosen pixels, at full size"
+    return B.new_zeros(*B.shape[:2], math.prod(self.shape)).scatter(2, at[:, None].expand(B.shape), B)
 
 @patch
 def reduced(self:Recall,
@@ -254,6 +260,13 @@ def spread(self:Recall):
 
 # %% ../../nbs/85_continual_recall.ipynb #1b15e94a
 @patch
+def full_size(self:Recall,
+    x:Tensor,  # samples as the store keeps them (n, M, ..)
+)->Tensor:     # the same at full size (n, M, d)
+    "What a sample from the store looks like"
+    return self.widened(x, self.at) if x.ndim == 3 else x.flatten(2)
+
+@patch
 def at_hand(self:Recall,
     x:Tensor,   # (n, B, d) passing by, or None
     y:Tensor,   # its labels
@@ -264,7 +277,7 @@ def at_hand(self:Recall,
     k = min(len(store), self.o['real'] - (0 if x is None else y.shape[1]))
     if k > 0:
         xs, ys, _ = store.at(store.drawn(k, gens)[:, 0])
-        parts.append((xs.flatten(2), ys))
+        parts.append((self.full_size(xs), ys))
     return tuple(torch.cat(p, 1) for p in zip(*parts)) if parts else None
 
 @patch
@@ -307,7 +320,7 @@ def improve(self:Recall,
     for t in self.tables: t.requires_grad_()
     J = self.outer_loss(*real, [int(torch.randint(len(self.pool), (), generator=g)) for g in gens])
     grads = torch.autograd.grad(J.sum(), self.tables)
-    lost = ~(J.detach() < 2*math.log(self.C))
+    lost = ~(J.detach() < (o.get('guard', 2) if self.turns >= 40 else 2)*math.log(self.C))
     norm = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)[:, None, None]
     part, self.turns = o['floor'] + (1 - o['floor'])*.5*(1 + math.cos(math.pi*min(self.turns/self.plan, 1))), self.turns + 1
     with torch.no_grad():
@@ -333,9 +346,14 @@ def stay(self:Recall,
 
 # %% ../../nbs/85_continual_recall.ipynb #d8e1c290
 @patch(as_prop=True)
+def fits(self:Recall)->bool:  # known from the first batch on, for all have one size
+    "Has the store room for all samples of the task?"
+    return self.passed*self.stores[0].x.shape[1] >= self.o['length']*self.stores[0].age
+
+@patch(as_prop=True)
 def plan(self:Recall)->int: # meta-gradients of a task
     "How long the outer learning rate takes to fall"
-    return self.o['outer_steps']*(self.o['length'] - self.o['warm']) + self.o['after']
+    return self.o['outer_steps']*(self.o['length'] - self.o['warm']) + self.o['after']*self.fits
 
 @patch
 def step(self:Recall, x, y, task):
@@ -352,7 +370,7 @@ def step(self:Recall, x, y, task):
 @patch
 def finish(self:Recall, task:int):
     "The last meta-gradients, from the store; then the memory is all that stays"
-    for _ in range(self.o['after']): self.improve()
+    for _ in range(self.o['after']*self.fits): self.improve()
     self.done.append([t.detach().clone() for t in self.tables] + ([self.at] if self.o['support'] else []))
     self.tables, self.moments, self.stores, self.at = [], [], [], None
 
@@ -434,7 +452,11 @@ def save(self:Recall,
 )->Path:       # the same
     "Write the finished memories of all seeds"
     names = ['bases'] + ['coefs']*bool(self.o['rows']) + ['pixels']*bool(self.o['support'])
-    tensors = {k: torch.stack(v).to(torch.int16 if k == 'pixels' else torch.float32) for k, v in zip(names, zip(*self.done))}
+    tensors = {k: torch.stack(v) for k, v in zip(names, zip(*self.done))}
+    if 'pixels' in tensors:  # a bit each
+        at = tensors['pixels'].cpu()
+        bits = torch.zeros(*at.shape[:2], math.prod(self.shape), dtype=torch.bool).scatter(2, at, True)
+        tensors['pixels'] = torch.from_numpy(np.packbits(bits.numpy(), axis=-1))
     return write_bytes(path, to_bytes(tensors, {'remember_past': json.dumps(dict(format='stream memories 1', stream=stream, seeds=self.seeds, shape=self.shape, settings=self.o))}))
 
 @patch
@@ -448,13 +470,28 @@ def restore(self:Recall,
     except ValueError: head = {}
     same = head.get('format') == 'stream memories 1' and head.get('seeds') == self.seeds and tuple(head['shape']) == self.shape and head.get('stream', stream) == stream
     check(same and self.learned().items() <= head['settings'].items(), f'{path} holds no memories of this stream, these seeds and settings; give the file of this very run')
-    self.done = [[(t[k][i].long() if k == 'pixels' else t[k][i]).to(self.device) for k in ('bases', 'coefs', 'pixels') if k in t] for i in range(len(t['bases']))]
+    if 'pixels' in t:
+        bits = torch.from_numpy(np.unpackbits(t['pixels'].numpy(), axis=-1, count=math.prod(self.shape)))
+        t['pixels'] = bits.nonzero()[:, 2].view(*bits.shape[:2], -1)
+    self.done = [[t[k][i].to(self.device) for k in ('bases', 'coefs', 'pixels') if k in t] for i in range(len(t['bases']))]
     return self
 
 # %% ../../nbs/85_continual_recall.ipynb #ff60ae63
 class RecallSupport(Recall):
-    "Compress-then-recall whose bases leave out the pixels that hardly ever light up"
-    settings = Recall.settings | dict(bases=7, rows=4, support=460, scout=2, inner_lr=.3)
+    "Compress-then-recall whose bases and stored samples leave out the pixels that hardly ever light up"
+    settings = Recall.settings | dict(bases=7, rows=4, support=460, scout=2, inner_lr=.3, guard=.5)
+
+    def choose(self, x):
+        Recall.choose(self, x)
+        if self.passed + 1 < self.o['scout']: return
+        wide, room = self.stores[0], (self.budget - (self.task + 1)*self.size)//self.o['support']
+        thin = Store(self.n, room, (self.o['support'],), self.device)
+        thin.filled = thin.age = wide.filled
+        for new, old in zip((thin.x, thin.y, thin.t), (self.reduced(wide.x), wide.y, wide.t)): new[:, :len(wide)] = old[:, :len(wide)]
+        self.stores = [thin]
+
+    def stay(self, x, y, task):
+        Recall.stay(self, self.reduced(x) if self.stores[0].x.ndim == 3 else x, y, task)
 
 # %% ../../nbs/85_continual_recall.ipynb #aad91742
 class RecallVote(Recall):
@@ -464,6 +501,12 @@ class RecallVote(Recall):
     def predict(self, x, task):
         said = (self.nets.logits(self.recalled(task, again), x, task).softmax(-1) for again in range(self.o['voters']))
         return sum(said).argmax(-1)
+
+# %% ../../nbs/85_continual_recall.ipynb #13a381af
+class RecallSupportVote(RecallVote, RecallSupport):
+    "`RecallSupport` whose memories train several networks at test, which vote"
+    settings, alike = RecallSupport.settings | dict(voters=5), 'ours_support'
+
 
 # %% ../../nbs/85_continual_recall.ipynb #9987513e
 class RecallAugment(RecallVote):

@@ -18,15 +18,15 @@ from ..kinds import Kind
 from .streams import BENCHMARKS, make_stream
 from .metrics import forgetting, packed, retained, transfer
 from .learners import ConvNets, EWC, GEM, Multitask, Nets, Online, stream_net
-from .recall import FRESH, Recall, RecallAugment, RecallMeans, RecallOffline, RecallOfflineVote, RecallSupport, RecallVote
+from .recall import FRESH, Recall, RecallAugment, RecallMeans, RecallOffline, RecallOfflineVote, RecallSupport, RecallSupportVote, RecallVote
 from .replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
 from .kernel import KCL, StableSGD
 
 # %% ../../nbs/86_continual_runs.ipynb #0e530d43
 LEARNERS = dict(online=Online, ewc=EWC, gem=GEM, mer=MER, cmaml=CMAML, sync=Sync, lamaml=LaMAML, sparse=SparseLaMAML, stable_sgd=StableSGD, kcl=KCL, multitask=Multitask,
-    ours=Recall, ours_support=RecallSupport, ours_vote=RecallVote, ours_augment=RecallAugment, means=RecallMeans, ours_offline=RecallOffline, ours_offline_vote=RecallOfflineVote)
+    ours=Recall, ours_support=RecallSupport, ours_support_vote=RecallSupportVote, ours_vote=RecallVote, ours_augment=RecallAugment, means=RecallMeans, ours_offline=RecallOffline, ours_offline_vote=RecallOfflineVote)
 STREAM_TITLES = dict(online='Online', ewc='EWC', gem='GEM', mer='MER', cmaml='C-MAML', sync='Sync', lamaml='La-MAML', sparse='Sparse-La-MAML', stable_sgd='Stable SGD', kcl='Kernel Continual Learning', multitask='multitask bound',
-    ours='ours', ours_support='ours, on the brightest pixels', ours_vote='ours, five networks vote', ours_augment='ours, augmented at test', means='class means, no meta-gradient', ours_offline='ours, a task at once', ours_offline_vote='ours, a task at once, vote')
+    ours='ours', ours_support='ours, on the brightest pixels', ours_support_vote='ours, on the brightest pixels, vote', ours_vote='ours, five networks vote', ours_augment='ours, augmented at test', means='class means, no meta-gradient', ours_offline='ours, a task at once', ours_offline_vote='ours, a task at once, vote')
 
 # %% ../../nbs/86_continual_runs.ipynb #e67961e7
 CONTINUAL = dict(
