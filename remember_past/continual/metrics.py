@@ -36,11 +36,11 @@ def transfer(
 
 def forgetting(
     a,        # see `matrix`
-):            # percentage points; positive is forgotten, 0 for a single task
-    "The best accuracy a task ever had minus its last, without the last task"
+):            # percentage points; positive is forgotten, negative is better in the end than ever before, 0 for a single task
+    "The best accuracy a task had before the last row minus its last, without the last task"
     a = matrix(a)
     if a.shape[-1] == 1: return a[..., 0, 0]*0
-    return (np.nanmax(a[..., :-1], -2) - a[..., -1, :-1]).mean(-1)
+    return (np.nanmax(a[..., :-1, :-1], -2) - a[..., -1, :-1]).mean(-1)
 
 # %% ../../nbs/83_continual_metrics.ipynb #fbb83f9b
 def packed(

@@ -110,13 +110,14 @@ class Recall(Learner):
         check(self.o['store'] in ('recent', 'reservoir'), f"there is no store {self.o['store']!r}; choose recent or reservoir")
         self.timed(); self.lay_out(*(self.o[k] for k in ('bases', 'rows', 'scale', 'support')))
         self.done, self.tables, self.moments, self.counts, self.turns, self.passed, self.at = [], [], [], None, 0, 0, None
+        self.came, self.first, self.lost = 0, 0, 0  # samples of the task so far, of its first batch, and those gone before pixels were chosen
         self.pool = [fresh_weights(self.net, [draw_seed(generator(s, 'inside', i)) for s in self.seeds], self.o['fresh']).to(self.device) for i in range(self.o['inits'])]
 
     def begin(self, init):
         self.net = getattr(self.nets, 'form', None) or MLP(self.shape, self.nets.n_classes, self.nets.widths[1:-1])
         return torch.zeros(len(self.seeds), 0)  # no network lasts
 
-    def keep(self): return ['done', 'tables', 'moments', 'counts', 'turns', 'passed', 'at']
+    def keep(self): return ['done', 'tables', 'moments', 'counts', 'turns', 'passed', 'came', 'first', 'lost', 'at']
 
     @property
     def floats(self): return self.size*(len(self.done) + bool(self.tables)) + sum(s.floats for s in self.stores)
@@ -149,9 +150,12 @@ def labels(self:Recall,
 
 # %% ../../nbs/85_continual_recall.ipynb #206c7a66
 @patch
-def timed(self:Recall):
+def timed(self:Recall,
+    batches:int=None,  # of a task of the stream; None: as many as planned
+):
     "BadInput for a plan in which a task would end before its memory learns"
     length, warm, scout = (self.o[k] for k in ('length', 'warm', 'scout'))
+    length = min(length, batches or length)
     check(warm < length, f'a task of {length} batches has none left after {warm} for the means; choose warm below length')
     check(not self.o['support'] or 1 <= scout < warm, f'{scout} batches choose the pixels and {warm} choose them and move the means; choose scout from 1 to warm - 1')
 
@@ -169,6 +173,7 @@ def lay_out(self:Recall,
     check(r or K % self.ways == 0, f'{K} free images cannot be shared out to {self.ways} classes; give rows')
     self.small, self.N = (c, h//scale, w//scale), self.ways*r or K
     self.d = support or math.prod(self.small)
+    check(not r or self.d >= min(K, self.ways), f'a basis of {self.d} numbers cannot tell {self.ways} classes apart; give it {min(K, self.ways)} or more')
     self.size = K*self.d + (self.N*K if r else 0) + (math.ceil(d/32) if support else 0)
     check(self.size <= self.budget//self.T, f'a memory of {self.size} floats is more than its share, {self.budget//self.T}; take fewer bases or rows')
     check(not support or self.size >= d, f'a memory of {self.size} floats has no room for the mean image of {d} that chooses its pixels')
@@ -182,6 +187,7 @@ def switch(self:Recall, task:int):
     zeros, room = lambda *size: torch.zeros(self.n, *size, device=self.device), (self.budget - (task + 1)*self.size)//math.prod(self.shape)
     self.stores, self.tables = [Store(self.n, room, self.shape, self.device)], [zeros(K, self.d)] + ([zeros(self.N, K)] if r else [])
     self.counts, self.turns, self.passed, self.at = zeros(self.ways, 1 if r else K//self.ways), 0, 0, None
+    self.came, self.first, self.lost = 0, 0, 0
     self.moments = [torch.zeros_like(t) for t in self.tables for _ in range(2)]
 
 @patch
@@ -346,9 +352,9 @@ def stay(self:Recall,
 
 # %% ../../nbs/85_continual_recall.ipynb #d8e1c290
 @patch(as_prop=True)
-def fits(self:Recall)->bool:  # known from the first batch on, for all have one size
+def fits(self:Recall)->bool:  # foreseen from the first batch on, by the planned `length`
     "Has the store room for all samples of the task?"
-    return self.passed*self.stores[0].x.shape[1] >= self.o['length']*self.stores[0].age
+    return not self.lost and self.stores[0].x.shape[1] >= max(self.came, self.o['length']*self.first) > 0
 
 @patch(as_prop=True)
 def plan(self:Recall)->int: # meta-gradients of a task
@@ -358,7 +364,7 @@ def plan(self:Recall)->int: # meta-gradients of a task
 @patch
 def step(self:Recall, x, y, task):
     "A batch goes by: it moves the means, or the tables; then the store may keep some of it"
-    o = self.o
+    o, self.came, self.first = self.o, self.came + y.shape[1], self.first or y.shape[1]
     if o['support'] and self.passed < o['scout']: self.choose(x)
     elif self.passed < o['warm']: self.absorb(x, y)
     else:
@@ -468,25 +474,27 @@ def restore(self:Recall,
     head, t = read_tensors(path)
     try: head = json.loads(head.get('remember_past', '{}'))
     except ValueError: head = {}
-    same = head.get('format') == 'stream memories 1' and head.get('seeds') == self.seeds and tuple(head['shape']) == self.shape and head.get('stream', stream) == stream
+    same = 'bases' in t and head.get('format') == 'stream memories 1' and head.get('seeds') == self.seeds and tuple(head['shape']) == self.shape and head.get('stream', stream) == stream
     check(same and self.learned().items() <= head['settings'].items(), f'{path} holds no memories of this stream, these seeds and settings; give the file of this very run')
-    if 'pixels' in t:
+    if t.get('pixels', t['bases']).dtype == torch.uint8:
         bits = torch.from_numpy(np.unpackbits(t['pixels'].numpy(), axis=-1, count=math.prod(self.shape)))
         t['pixels'] = bits.nonzero()[:, 2].view(*bits.shape[:2], -1)
+    elif 'pixels' in t: t['pixels'] = t['pixels'].long()  # an older file
     self.done = [[t[k][i].to(self.device) for k in ('bases', 'coefs', 'pixels') if k in t] for i in range(len(t['bases']))]
     return self
 
 # %% ../../nbs/85_continual_recall.ipynb #ff60ae63
 class RecallSupport(Recall):
     "Compress-then-recall whose bases and stored samples leave out the pixels that hardly ever light up"
-    settings = Recall.settings | dict(bases=7, rows=4, support=460, scout=2, inner_lr=.3, guard=.5)
+    settings = Recall.settings | dict(bases=8, rows=8, support=320, inner_lr=.5, guard=.4, after=300)
 
     def choose(self, x):
         Recall.choose(self, x)
         if self.passed + 1 < self.o['scout']: return
         wide, room = self.stores[0], (self.budget - (self.task + 1)*self.size)//self.o['support']
         thin = Store(self.n, room, (self.o['support'],), self.device)
-        thin.filled = thin.age = wide.filled
+        thin.filled = thin.age = wide.filled  # as if what was lost so far had never come
+        self.lost = wide.age - wide.filled
         for new, old in zip((thin.x, thin.y, thin.t), (self.reduced(wide.x), wide.y, wide.t)): new[:, :len(wide)] = old[:, :len(wide)]
         self.stores = [thin]
 
@@ -521,7 +529,8 @@ class RecallMeans(RecallAugment):
     settings = RecallAugment.settings | dict(jitter=0., test_batch=40, test_lr=.05, test_steps=480)
     at_test, alike = (*RecallAugment.at_test, 'test_batch', 'test_lr'), 'means'
 
-    def timed(self): pass  # no batch comes after those that move the means
+    def timed(self, batches=None):  # no batch comes after those that move the means
+        check(not batches or not self.o['support'] or 1 <= self.o['scout'] < batches, f'{self.o["scout"]} of {batches} batches only choose the pixels; choose scout below {batches}')
 
     def step(self, x, y, task):
         if self.o['support'] and self.passed < self.o['scout']: self.choose(x)
@@ -542,7 +551,7 @@ class RecallOffline(Recall):
     @property
     def plan(self): return self.o['outer_steps']
 
-    def timed(self): check(self.o['after'] == 0, f'setting after is {self.o["after"]!r}, but nothing comes after a task that is there at once; raise outer_steps')
+    def timed(self, batches=None): check(self.o['after'] == 0, f'setting after is {self.o["after"]!r}, but nothing comes after a task that is there at once; raise outer_steps')
 
     @property
     def floats(self): return Recall.floats.fget(self) + (self.all[0][0].numel() if self.all else 0)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEARNERS', 'STREAM_TITLES', 'CONTINUAL', 'ZERO', 'MEMORIES', 'COLUMNS', 'KIND', 'check_kind', 'continual_settings',
-           'continual_title', 'continual_file', 'continual_work', 'make_streams', 'make_learner', 'tested', 'measured',
-           'passes', 'within', 'stream_device', 'compressing', 'run_continual', 'numbers', 'continual_paper']
+           'continual_title', 'continual_file', 'continual_work', 'scaled_down', 'make_streams', 'make_learner',
+           'tested', 'measured', 'passes', 'within', 'stream_device', 'compressing', 'run_continual', 'numbers',
+           'continual_paper']
 
 # %% ../../nbs/86_continual_runs.ipynb #c2877d53
 import math, time
@@ -100,6 +101,14 @@ def continual_work(
     samples = (o['tasks'] or b['tasks'])*(o['per_task'] or b['per_task'] or (2500 if b['kind'] == 'split' else 60_000))
     return float(samples*o['seeds']*(o.get('s', 1)*(1 + o.get('k', 0)) + o.get('glances', 0)*14 + o.get('epochs', 0)*5))
 
+def scaled_down(
+    o:dict,      # settings of a run
+    whole:dict,  # settings of the run that it stands for
+)->bool:         # fewer seeds or another rate do not count
+    "Does it ask for less: tasks, samples, channels, meta-gradients, or another network?"
+    asked = lambda s, k: s[k] or BENCHMARKS[s['benchmark']].get(k)  # None: the benchmark's own
+    return any(asked(o, k) != asked(whole, k) for k in ('tasks', 'per_task', 'width', 'net')) or o.get('outer_steps', 0) < whole.get('outer_steps', 0)
+
 # %% ../../nbs/86_continual_runs.ipynb #15a58692
 def make_streams(
     o:dict,          # from `continual_settings`
@@ -123,7 +132,9 @@ def make_learner(
     form, closed = stream_net(s.shape, s.n_classes, o['net'], o['width']), None
     if s.task_known: closed = torch.stack([torch.stack([~torch.isin(torch.arange(s.n_classes), torch.tensor(g)) for g in v.groups]) for v in streams]).to(device)
     nets = Nets(form, closed) if Nets.fits(form) else ConvNets(form, closed)
-    return cls(nets, [v.seed for v in streams], s.shape, s.tasks, s.tasks*s.share, o['init'], device, **{k: o[k] for k in cls.settings})
+    learner = cls(nets, [v.seed for v in streams], s.shape, s.tasks, s.tasks*s.share, o['init'], device, **{k: o[k] for k in cls.settings})
+    if issubclass(cls, Recall): learner.timed(math.ceil(len(s.chosen(0))/s.batch))
+    return learner
 
 # %% ../../nbs/86_continual_runs.ipynb #6fc8c70b
 def tested(
