@@ -13,7 +13,7 @@ import torch
 from pathlib import Path
 from .errors import check, nearest
 from .data import load_data, pick_device, ClassSampler
-from .whiten import fit_whitening
+from .whiten import WHITENINGS, fit_whitening
 from .nets import make_net, NETS
 from .runs import Run, plain, read_record
 from .kinds import Kind
@@ -72,6 +72,9 @@ def cell_settings(
     for k in 'every', 'inits': check(type(o[k]) is int and o[k]>=1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more')
     for k in 'window', 'classes_per_step': check(o[k] is None or type(o[k]) is int and o[k]>=1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more, or null')
     check(o['window'] is None or o['window']<=o['inner_steps'], f"a window of {o['window']} steps does not fit an unroll of {o['inner_steps']}; give 1 to {o['inner_steps']}, or null for all")
+    for k in 'inner_lr', 'outer_lr', 'eval_lr', 'clip', 'zca_reg': check(o[k] is None or o[k]>0, f'setting {k} is {o[k]!r}; give more than 0')
+    for k in 'momentum', 'outer_momentum', 'eval_momentum', 'val': check(0<=o[k]<1, f'setting {k} is {o[k]!r}; give 0 or more, and less than 1')
+    check(o['eval_decay']>=0, f"setting eval_decay is {o['eval_decay']!r}; give 0 or more")
     for k in 'select', 'decay', 'random_end', 'eval_stable': check(isinstance(o[k], bool), f'setting {k} is {o[k]!r}; give true or false')
     if method in LEARNERS: check_whole(o, LEARNERS[method].settings)
     for k in 'augment', 'eval_augment': Augment(o[k] or '')
@@ -89,7 +92,7 @@ def check_setting(
     number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
     numeric = number(known[key]) or key in ('eval_width', 'eval_lr')
     check(not numeric or number(value) or (value is None and key in ('clip', 'eval_width', 'eval_lr')), f'setting {key} must be a number but is {value!r}')
-    for k,names in (('eval_net', (None, *NETS)), ('net', NETS), ('outer', ('sgd', 'adam')), ('kernel', ('fc', 'conv')), ('eval_schedule', SCHEDULES), ('eval_loss', LOSSES)):
+    for k,names in (('whiten', WHITENINGS), ('eval_net', (None, *NETS)), ('net', NETS), ('outer', ('sgd', 'adam')), ('kernel', ('fc', 'conv')), ('eval_schedule', SCHEDULES), ('eval_loss', LOSSES)):
         check(key!=k or value in names, f'setting {k} is {value!r}; {nearest(str(value), [n for n in names if n])}')
 
 # %% ../nbs/65_cells.ipynb #e7621792

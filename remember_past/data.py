@@ -334,7 +334,7 @@ def read_torchvision(
             train, test = both(True)
     except BadInput: raise
     except Exception as e:
-        why = ' '.join(str(e).split())[:120].rstrip('.')
+        why = ' '.join(str(e).split())[:300].rstrip('.')
         raise BadInput(f'{name} could be neither read from {root} nor downloaded ({type(e).__name__}: {why}); put a prepared {name}.npz there.') from e
     labels = lambda d: np.asarray(d.labels if name == 'svhn' else d.targets)
     classes = getattr(train, 'classes', None)

@@ -6,7 +6,7 @@
 __all__ = ['BadInput', 'check', 'nearest', 'one_sentence']
 
 # %% ../nbs/05_errors.ipynb #e2c2c4f3
-import difflib, functools, sys
+import difflib, functools, os, sys
 
 # %% ../nbs/05_errors.ipynb #459e72af
 class BadInput(ValueError):
@@ -36,12 +36,18 @@ def nearest(
 def one_sentence(
     f,  # a console script
 ):      # the same script, ending in one sentence instead of a traceback
-    "Show `BadInput` as `name: sentence` on standard error, exit 2; an interrupt exits 130"
+    "Show `BadInput` as `name: sentence` on standard error, exit 2; an interrupt exits 130, a reader that left 141"
     @functools.wraps(f)
     def script(*args, **kwargs):
-        try: return f(*args, **kwargs)
+        try:
+            result = f(*args, **kwargs)
+            if sys.stdout: sys.stdout.flush()
+            return result
         except BadInput as e: said, code = ' '.join(str(e).split()), 2
         except KeyboardInterrupt: said, code = 'interrupted; the same command goes on', 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more when it ends
+            sys.exit(141)
         print(f'{f.__name__}: {said}', file=sys.stderr)
         sys.exit(code)
     return script

@@ -121,6 +121,7 @@ def verify(
     new = again(settings, memory, pick_device(device), nets, seed)
     far, apart = allowed(old, new), abs(statistics.mean(old) - statistics.mean(new))
     spread = lambda a: pm((statistics.mean(a), statistics.stdev(a) if len(a) > 1 else None))
+    if far == math.inf: return dict(ok=None, text=f'recorded {spread(old)}, again {spread(new)}, but one network each cannot be compared; give --nets 2 or more')
     return dict(ok=bool(apart <= far), text=f'recorded {spread(old)}, again {spread(new)} with {len(new)} networks: {apart:.1f} apart, {far:.1f} allowed')
 
 # %% ../nbs/96_verify.ipynb #99585ed4
@@ -136,6 +137,7 @@ def claims(
         memory = Memory.load(what)
         check(memory.meta.get('settings') and memory.meta.get('accuracy'), f'{what} does not say what made it or how good it was; there is nothing to compare with')
         return [dict(settings=memory.meta['settings'], accuracy=memory.meta['accuracy'], memory=memory)]
+    check(not Path(what).suffix and '/' not in what, f'{what} is neither a record (.json) nor a memory (.safetensors); give one of these, or the name of a table')
     root = repo_root()
     folders, (name,) = [Path(runs or root/'runs'), root/'figures'/profile/'records'], choose(root, profile, [what])
     known = {r['run']: r for r in find_records(folders)}
@@ -149,6 +151,7 @@ def rp_status(
     runs:str=None,        # folder of runs; runs/ in the repository when left out
 ):
     "Show which cells are done, running, failed and missing, and how long the rest may take"
+    check(runs is None or Path(runs).is_dir(), f'there is no folder {runs}; give the folder of runs')
     print(status_text(status(names or (), profile, runs)))
 
 # %% ../nbs/96_verify.ipynb #ab9d91d2
@@ -168,5 +171,5 @@ def rp_verify(
         if c.get('missing'): print(f'{cell_name(c["settings"])}: not made yet', flush=True); continue
         result = verify(kind_of(c['settings']).settings(**c['settings']), c['accuracy'], c['memory'], device, nets, seed)
         all_ok = all_ok and result['ok'] is not False
-        print(f'{cell_name(c["settings"])}: {"differs" if result["ok"] is False else "stands" if result["ok"] else "not trained"}; {result["text"]}', flush=True)
+        print(f'{cell_name(c["settings"])}: {"differs" if result["ok"] is False else "stands" if result["ok"] else "not compared"}; {result["text"]}', flush=True)
     if not all_ok: raise SystemExit(1)
