@@ -156,7 +156,7 @@ def plain_values(
         check(isinstance(k, str), f'{k!r} is no setting; write key: value')
         check(v is None or isinstance(v, (bool, int, float, str)), f'setting {k} must be one number or word but is {str(v)[:60]}')
         check(not isinstance(v, float) or math.isfinite(v), f'setting {k} is {v}; give a finite number')
-        check(not isinstance(v, (int, float)) or abs(v) < 1e15, f'setting {k} is {str(v)[:30]}; give a smaller number')
+        check(not isinstance(v, (int, float)) or abs(v) < 1e15 or isinstance(v, float) and v < 1e300, f'setting {k} is {str(v)[:30]}; give a smaller number')
     return settings
 
 # %% ../nbs/95_reproduce.ipynb #3a93c7df
