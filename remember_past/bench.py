@@ -20,10 +20,10 @@ from torch.func import functional_call
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from .errors import BadInput, check, nearest, one_sentence
-from .runs import Run, environment, find_records, write_bytes, write_json
+from .runs import Run, find_records, write_bytes, write_json
 from .data import pick_device
 from .nets import fresh_params, make_net
-from .bptt import Flat, FuncSteps, draw_batches, end_loss, unroll
+from .bptt import Flat, FuncSteps, end_loss, unroll
 from .training import generator, many, steps_for, train_all
 
 # %% ../nbs/92_bench.ipynb #d0a0694d

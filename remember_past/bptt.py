@@ -10,8 +10,8 @@ __all__ = ['log', 'Flat', 'compiled', 'recorded', 'captured', 'as_stored', 'Func
 import logging
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, grad, jvp, functional_call
-import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+from torch.func import grad_and_value, grad, jvp
 from .errors import check
 
 # %% ../nbs/40_bptt.ipynb #4c0636b5
@@ -139,6 +139,15 @@ def sgd_(
     m.mul_(momentum).add_(g); w.add_(m, alpha=-lr)
     return loss
 
+# %% ../nbs/40_bptt.ipynb #93390c0e
+def _stretch(ctx, i):  # weights before each step of stretch i, and after its last
+    (kept, X, Y, _), o = ctx.saved_tensors, ctx.o
+    if o['every']==1: return kept[i:i+2, 0].to(X.device)
+    batches = ctx.batches[len(ctx.batches)-o['window']:].split(o['every'])[i]
+    (w, m), out = kept[i].to(X.device, copy=True), []
+    for b in batches: out.append(w.clone()); sgd_(ctx.steps, w, m, X[b], Y[b], o['lr'], o['momentum'])
+    return torch.stack([*out, w])
+
 # %% ../nbs/40_bptt.ipynb #0fdbc3cd
 class _Unroll(torch.autograd.Function):
     @staticmethod
@@ -157,16 +166,7 @@ class _Unroll(torch.autograd.Function):
         return w
 
     @staticmethod
-    def stretch(ctx, i):
-        "Weights before each step of stretch i, and after its last"
-        (kept, X, Y, _), o = ctx.saved_tensors, ctx.o
-        if o['every']==1: return kept[i:i+2, 0].to(X.device)
-        batches = ctx.batches[len(ctx.batches)-o['window']:].split(o['every'])[i]
-        (w, m), out = kept[i].to(X.device, copy=True), []
-        for b in batches: out.append(w.clone()); sgd_(ctx.steps, w, m, X[b], Y[b], o['lr'], o['momentum'])
-        return torch.stack([*out, w])
-
-    @staticmethod
+    @once_differentiable
     def backward(ctx, dw):
         (kept, X, Y, lr), o = ctx.saved_tensors, ctx.o
         soft, beta = ctx.needs_input_grad[2], o['momentum'] if o['track_momentum'] else 0.
@@ -174,7 +174,7 @@ class _Unroll(torch.autograd.Function):
         dY = torch.zeros_like(Y) if soft else None
         stretches = ctx.batches[len(ctx.batches)-o['window']:].split(o['every'])
         for i in reversed(range(len(stretches))):
-            ws = _Unroll.stretch(ctx, i)
+            ws = _stretch(ctx, i)
             for t,b in reversed(list(enumerate(stretches[i]))):
                 # here dw is dJ/dw after step t, dm is dJ/dm of the step after it
                 dlr -= dw @ (ws[t]-ws[t+1])/o['lr']
@@ -187,7 +187,7 @@ class _Unroll(torch.autograd.Function):
 
 # %% ../nbs/40_bptt.ipynb #f5a6c11f
 def unroll(
-    steps,              # `FuncSteps`, or anything with its `grad`, `hvp` and `flat`
+    steps,              # `FuncSteps`, or anything with its `grad` and `hvp`
     w:Tensor,           # flat initial parameters (P,); under a window the derivative by them is 0
     X:Tensor,           # synthetic images (N, C, H, W); differentiable
     Y:Tensor,           # labels (N,), or soft labels (N, C), which are differentiable
@@ -219,6 +219,7 @@ class _EndLoss(torch.autograd.Function):
         return loss.detach()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dloss): return dloss*ctx.saved_tensors[0], None, None, None
 
 def end_loss(

@@ -15,9 +15,9 @@ from .errors import check, nearest
 from .data import load_data, pick_device, ClassSampler
 from .whiten import WHITENINGS, fit_whitening
 from .nets import make_net, NETS
-from .runs import Run, plain, read_record
+from .runs import Run, plain
 from .kinds import Kind
-from .memory import Memory, budget, rows_for
+from .memory import Memory, budget, rows_for, smaller
 from .bptt import memory_for
 from .distill import Distiller, OUTER
 from .training import generator, many, steps_for, time_for
@@ -69,6 +69,8 @@ def cell_settings(
     o = {**known, **changes}
     for k in 'ipc', 'bases', 'scale', 'inner_steps', 'per_class', 'real_per_class', 'eval_nets', 'eval_epochs', 'eval_batch', 'width', 'depth': check(isinstance(o[k], int) and o[k]>=1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more')
     check(isinstance(o['iterations'], int) and o['iterations']>=0, f"setting iterations is {o['iterations']!r}; give a whole number of 0 or more")
+    check(type(o['seed']) is int and o['seed']>=0, f"setting seed is {o['seed']!r}; give a whole number of 0 or more")
+    check(not o['select'] or o['val']>0, 'select scores on validation images, but val is 0; give the share of the training set that is split off')
     for k in 'every', 'inits': check(type(o[k]) is int and o[k]>=1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more')
     for k in 'window', 'classes_per_step': check(o[k] is None or type(o[k]) is int and o[k]>=1, f'setting {k} is {o[k]!r}; give a whole number of 1 or more, or null')
     check(o['window'] is None or o['window']<=o['inner_steps'], f"a window of {o['window']} steps does not fit an unroll of {o['inner_steps']}; give 1 to {o['inner_steps']}, or null for all")
@@ -195,11 +197,11 @@ def score(
         check(memory is not None and 'lr' in memory.meta, f"method {o['method']} learns no rate; give a number for eval_lr")
         protocol['lr'] = memory.meta['lr']
     net = make_net(name, ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
-    tell = (lambda n, accs: progress(dict(stage='evaluate', done=n, of=o['eval_nets'], loss=None, seconds_left=None))) if progress else None
-    if o['method']!='all': return evaluate(memory.to(ds.x_test.device), net, ds.x_test, ds.y_test, memory.whitening, o['seed'], tell, **protocol)
+    scored, tell = 'whole validation split' if o['select'] else 'whole test set', (lambda n, accs: progress(dict(stage='evaluate', done=n, of=o['eval_nets'], loss=None, seconds_left=None))) if progress else None
+    if o['method']!='all': return evaluate(memory.to(ds.x_test.device), net, ds.x_test, ds.y_test, memory.whitening, o['seed'], tell, scored, **protocol)
     began, accs = time.perf_counter(), train_nets(net, ds.x_train, ds.y_train, ds.x_test, ds.y_test, o['seed'], tell, **protocol)
     return dict(accuracy=accs, mean=statistics.mean(accs), std=statistics.stdev(accs) if len(accs)>1 else None,
-                protocol=protocol_text(protocol, len(ds.x_train)).replace('recalled', 'real'), seconds=time.perf_counter()-began)
+                protocol=protocol_text(protocol, len(ds.x_train), scored).replace('recalled', 'real'), seconds=time.perf_counter()-began)
 
 # %% ../nbs/65_cells.ipynb #5307c087
 def run_cell(
@@ -208,7 +210,7 @@ def run_cell(
     device='cpu',      # 'cpu', 'cuda' or 'auto'
     data_root=None,    # data folder, see `load_data`
     progress=None,     # see `learn`
-    fresh:bool=False,  # compute again even if the record is there, and learn again even if another cell did?
+    fresh:bool=False,  # compute again even if the record is there, and learn again even if another cell did? What was interrupted goes on all the same
     distiller=Distiller, # see `learn`
 )->dict:               # the record
     "Compute one cell, or read it if it was computed before; an interrupted cell goes on"
@@ -270,9 +272,10 @@ def cell_cost(
 def check_budget(
     settings:dict,  # complete settings of a cell; its data set must be present
 ):
-    "`BadInput` when the budget of Eq. 4 has no room for these bases"
-    if settings['method'] != 'full': return
+    "`BadInput` when the budget of Eq. 4 has no room for these bases, or images cannot be halved"
+    if settings['method'] not in ('full', 'bptt_ds'): return
     ds = load_data(settings['data'], val=0)
+    if settings['method'] == 'bptt_ds': smaller(ds.shape, 2); return
     rows_for(settings['bases'], budget(settings['ipc'], ds.shape, ds.n_classes), ds.shape, ds.n_classes, settings['scale'])
 
 # %% ../nbs/65_cells.ipynb #c0de0003

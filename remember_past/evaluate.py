@@ -7,7 +7,7 @@ __all__ = ['PROTOCOL', 'SCHEDULES', 'LOSSES', 'protocol_text', 'answers', 'accur
            'train_by_plan', 'train_nets', 'evaluate']
 
 # %% ../nbs/60_evaluate.ipynb #0728bdb8
-import itertools, math, statistics, time
+import itertools, math, statistics, time, warnings
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -35,13 +35,14 @@ SCHEDULES, LOSSES = ('constant', 'drop', 'cosine'), dict(cross_entropy=None, squ
 def protocol_text(
     o:dict, # a protocol
     n:int,  # recalled images
+    scored:str='whole test set', # what accuracy is taken on
 )->str:     # one sentence
     "The protocol in words, for the line beside every accuracy"
     o, batch = {**PROTOCOL, **o}, 'all' if n<=o['batch'] else o['batch']
     more = [f"weight decay {o['decay']}"]*bool(o['decay']) + dict(constant=[], drop=[f"a tenth of the rate from epoch {o['epochs']//2+2} on"], cosine=['rate to 0 along a cosine'])[o['schedule']]
     more += ['squared error on centred labels']*(o['loss']=='squares')
     return (f"{o['nets']} fresh networks, {o['epochs']} epochs on {n} recalled images ({batch} a step), SGD lr {o['lr']}{' x the largest stable' if o['stable'] else ''} momentum {o['momentum']}, "
-            f"{''.join(m+', ' for m in more)}augmentation {o['augment'] or 'none'}, last step, whole test set")
+            f"{''.join(m+', ' for m in more)}augmentation {o['augment'] or 'none'}, last step, {scored}")
 
 # %% ../nbs/60_evaluate.ipynb #9be98440
 def answers(
@@ -127,17 +128,23 @@ def train_nets(
     **protocol,       # changes to `PROTOCOL`
 )->list:              # test accuracy of each network, percent
     "Train fresh networks on one set, test them on another"
-    o = {**PROTOCOL, **protocol}
-    check(o['nets']>=1 and o['epochs']>=1, f"an evaluation of {o['nets']} networks and {o['epochs']} epochs is empty; give 1 or more of each")
+    o, unknown = {**PROTOCOL, **protocol}, [k for k in protocol if k not in PROTOCOL]
+    check(not unknown, f'a protocol has no {unknown[:1]}; {nearest(unknown[0], PROTOCOL) if unknown else ""}')
+    check(min(o['nets'], o['epochs'], o['batch'])>=1, f"an evaluation of {o['nets']} networks, {o['epochs']} epochs and {o['batch']} images a step is empty; give 1 or more of each")
+    check((x.dtype, x.shape[1:])==(X.dtype, X.shape[1:]), f'networks learn from images of {X.dtype} and shape {tuple(X.shape[1:])} but test images are {x.dtype} of {tuple(x.shape[1:])}; they must agree')
+    check(len(x)==len(y)>0, f'there are {len(x)} test images and {len(y)} labels; give as many of each, and at least one')
     check(o['loss'] in LOSSES, f"there is no loss {o['loss']!r}; {nearest(o['loss'], LOSSES)}")
     steps, gens = steps_for(net, LOSSES[o['loss']], device=X.device), [generator(seed, 'eval', i) for i in range(o['nets'])]
     ws = torch.stack([steps.flat.flatten(fresh_params(net, draw_seed(g))).to(X) for g in gens])
     if o['stable']: o['lr'] *= stable_rate(net, steps.flat.unflatten(ws[0]), X)
-    Y, accs = centred(Y, net.n_classes).to(X) if o['loss']=='squares' else Y, []
+    outputs = functional_call(net, steps.flat.unflatten(ws[0]), (X[:1],)).shape[1]
+    Y, accs, lost = centred(Y, outputs).to(X) if o['loss']=='squares' else Y, [], 0
     for part in torch.arange(o['nets']).split(1 if many(steps) is None else o['nets']):
         trained = train_by_plan(steps, ws[part], X, Y, [gens[i] for i in part], o)
         accs += [accuracy(answers(steps, net, w), x, y) for w in trained]
+        lost += int((~trained.isfinite()).any(1).sum())
         if callback: callback(len(accs), accs)
+    if lost: warnings.warn(f"{lost} of {o['nets']} networks diverged at a rate of {o['lr']} and answer at random; lower it")
     return accs
 
 # %% ../nbs/60_evaluate.ipynb #f61ae987
@@ -149,6 +156,7 @@ def evaluate(
     whitening=None,   # the whitening that `x` was given
     seed:int=0,       # seed of the networks
     callback=None,    # called with (networks done, accuracies so far)
+    scored:str='whole test set', # what `x` is, for the protocol in words
     **protocol,       # changes to `PROTOCOL`
 )->dict:              # accuracy (list, percent), mean, std, protocol (text), seconds
     "Mean and standard deviation of the test accuracy of fresh networks trained on the recalled images"
@@ -157,4 +165,4 @@ def evaluate(
     began, (X, Y) = time.perf_counter(), memory.recall()
     accs = train_nets(net, X.detach(), Y, x, y, seed, callback, **protocol)
     std = statistics.stdev(accs) if len(accs)>1 else None
-    return dict(accuracy=accs, mean=statistics.mean(accs), std=std, protocol=protocol_text({**PROTOCOL, **protocol}, len(X)), seconds=time.perf_counter()-began)
+    return dict(accuracy=accs, mean=statistics.mean(accs), std=std, protocol=protocol_text({**PROTOCOL, **protocol}, len(X), scored), seconds=time.perf_counter()-began)

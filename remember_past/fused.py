@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SOURCE', 'FLAGS', 'log', 'block_forward', 'unpool', 'block_backward', 'dual_forward', 'dual_backward',
-           'loss_backward', 'loss_dual', 'form_of', 'is_block', 'FusedConvNet', 'conv_backward', 'machine', 'compiler',
-           'cache_folder', 'build', 'library', 'time_steps']
+           'loss_backward', 'loss_dual', 'in_a_row', 'form_of', 'is_block', 'FusedConvNet', 'conv_backward', 'machine',
+           'compiler', 'cache_folder', 'build', 'library', 'time_steps']
 
 # %% ../nbs/42_fused.ipynb #b2cd9587
 import ctypes, functools, hashlib, logging, os, platform, shutil, statistics, subprocess, tempfile, threading, time
@@ -105,6 +105,14 @@ def loss_dual(
     return P*c*y.sum(1, keepdim=True)/len(o), -c/len(o)
 
 # %% ../nbs/42_fused.ipynb #a6e1cca9
+def in_a_row(
+    net:nn.Module,  # any network
+)->bool:            # an `nn.Sequential`, of such or of layers, each there once, with a Flatten before the last?
+    "Do its layers alone say what it computes?"
+    leaves = [m for _, m in net.named_modules(remove_duplicate=False) if type(m) not in (nn.Sequential, nn.Identity)]
+    nested = all(type(m) is nn.Sequential for m in net.modules() if list(m.children()))
+    return nested and len(leaves) == len({id(m) for m in leaves}) and [(m.start_dim, m.end_dim) for m in leaves[:-1] if type(m) is nn.Flatten] == [(1, -1)] and type(leaves[-2]) is nn.Flatten
+
 def form_of(
     net:nn.Module,  # any network
 ):                  # None, or (paddings, eps, channels in and out, classes)
@@ -998,11 +1006,11 @@ def fits(cls:FusedConvNet,
     net:nn.Module,  # any network
     x:Tensor=None,  # images to compare on; default: a fixed pattern, if `net` knows its `shape`
 )->bool:            # can `FusedConvNet` take it?
-    "Is this a ConvNet of our form? Layers are read off, and outputs compared"
+    "Is this a ConvNet of our form? Layers are read off, and outputs compared; without images, only layers that must follow one another will do"
     if form_of(net) is None: return False
     w = nn.utils.parameters_to_vector(net.parameters()).detach()
     if x is None and hasattr(net, 'shape'): x = torch.linspace(-30, 30, 2*net.shape[0]*net.shape[1]*net.shape[2]).sin().view(2, *net.shape).to(w)
-    if x is None: return True
+    if x is None: return in_a_row(net)
     try:
         with torch.no_grad(): return torch.allclose(cls(net, plain=True).forward(w, x), net(x), rtol=1e-2, atol=1e-3)
     except BadInput: return False

@@ -9,7 +9,7 @@ __all__ = ['mlp_form', 'FusedMLP', 'products', 'gate', 'rows', 'loss_slope', 'lo
 import torch
 from torch import Tensor, nn
 from fastcore.basics import patch
-from .errors import BadInput, check
+from .errors import check
 from .bptt import Flat
 
 # %% ../nbs/43_mlp.ipynb #ab7a5cf6

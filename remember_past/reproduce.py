@@ -16,12 +16,11 @@ import ast, configparser, functools, hashlib, io, itertools, json, math, os, re,
 from pathlib import Path
 import numpy as np, yaml
 from fastcore.script import Param, anno_parser
-from fastcore.basics import patch
 from .errors import BadInput, check, nearest, one_sentence
 from .runs import Run, canonical, find_records, settings_hash, write_bytes, write_json
 from .data import DATASETS, data_root, load_data, pick_device, present
 from .nets import make_net
-from .memory import Memory, budget, rows_for
+from .memory import Memory
 from .bench import bench_records
 from .kinds import cell_name, kind_named, kind_of
 from .cells import CELL, KNOWN, OPTIONS, learning, protocol_of, cell_settings, check_budget, cost_text, run_cell

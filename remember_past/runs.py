@@ -7,7 +7,7 @@ __all__ = ['plain', 'canonical', 'settings_hash', 'write_bytes', 'write_json', '
            'find_records', 'hold_memory']
 
 # %% ../nbs/25_runs.ipynb #00b35025
-import contextlib, ctypes, functools, hashlib, io, json, math, os, platform, re, subprocess, sys, time, warnings
+import contextlib, ctypes, functools, hashlib, io, json, math, os, platform, re, subprocess, time, warnings
 from importlib.metadata import version, PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
@@ -178,10 +178,12 @@ def save_checkpoint(self:Run,
     "Keep a state to go on from, whole or not at all; the one before it stays"
     buffer = io.BytesIO(); torch.save(state, buffer); data = buffer.getvalue()
     now, sums = self.folder/'checkpoint.pt', self.folder/'checkpoint.sha256'
+    prev, sum_of = self.folder/'checkpoint.prev.pt', lambda data: hashlib.sha256(data).hexdigest()
     known = sums.read_text(errors='replace').split() if sums.exists() else []
+    there = {f: sum_of(f.read_bytes()) for f in (now, prev) if f.exists()}
     new = write_bytes(self.folder/'checkpoint.new.pt', data)
-    write_bytes(sums, '\n'.join([hashlib.sha256(data).hexdigest(), *known[:2], '']).encode())
-    if now.exists(): os.replace(now, self.folder/'checkpoint.prev.pt')
+    write_bytes(sums, '\n'.join([sum_of(data), *(s for s in there.values() if s in known), '']).encode())
+    if there.get(now) in known: os.replace(now, prev)
     os.replace(new, now)
 
 # %% ../nbs/25_runs.ipynb #e7380711

@@ -7,7 +7,7 @@ __all__ = ['generator', 'draw_seed', 'Replayed', 'squared_error', 'steps_for', '
            'epochs', 'seconds_of', 'time_for']
 
 # %% ../nbs/44_training.ipynb #b7090225
-import hashlib, itertools, statistics, time
+import hashlib, itertools, operator, statistics, time
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -22,7 +22,9 @@ def generator(
     seed:int,  # the run's seed
     *place,    # where in the run: names and counters
 )->torch.Generator: # on the CPU
-    "A generator that depends on the seed and the place only"
+    "A generator that depends on the seed and the place only; BadInput for a seed that is no whole number"
+    check(hasattr(seed, '__index__') and not isinstance(seed, bool), f'a seed of {seed!r} is no whole number; give one')
+    seed = operator.index(seed)
     mixed = hashlib.sha256(repr((seed, *place)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(mixed[:8], 'big')>>1)
 
@@ -81,7 +83,7 @@ def train(
     X:Tensor,           # images (N, C, H, W)
     Y:Tensor,           # labels (N,) or soft labels (N, C)
     batches,            # image numbers of each step: (T, B), or any iterable of index tensors
-    lr=0.01,            # learning rate, or a list of one for each step
+    lr=0.01,            # learning rate, or a list with one for each step
     momentum:float=0.9, # 0 is plain SGD
     augment=None,       # function of a batch of images, or None
     decay:float=0.,     # weight decay: this times the parameters is added to the gradient
@@ -97,9 +99,11 @@ def train(
 
 def rates(
     lr,  # a number, or a list
-):       # an iterable
+):       # an iterator, which raises BadInput when it is asked for more than the list has
     "The learning rate of each step"
-    return itertools.repeat(lr) if isinstance(lr, (int, float)) else lr
+    if not hasattr(lr, '__len__') or getattr(lr, 'ndim', 1) == 0: yield from itertools.repeat(lr)
+    yield from lr
+    check(False, f'there are {len(lr)} learning rates for more steps than that; give one for each step, or a number')
 
 # %% ../nbs/44_training.ipynb #da146443
 def many(

@@ -14,7 +14,7 @@ from .runs import Run, find_records, plain, read_record, settings_hash
 from .kinds import cell_name, kind_of, run_of
 from .data import pick_device, present
 from .memory import Memory
-from .workers import expected_minutes, make_cell, reason
+from .workers import expected_minutes, reason
 from .reproduce import PROFILES, aligned, cells_of, choose, command, memory_path, pm, repo_root
 
 # %% ../nbs/96_verify.ipynb #7298efd5

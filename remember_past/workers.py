@@ -12,7 +12,7 @@ import contextlib, json, os, queue, shutil, signal, subprocess, sys, tempfile, t
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from .errors import BadInput, check
+from .errors import BadInput
 from .runs import write_bytes, write_json
 from .kinds import cell_name, kind_of, run_of, work
 

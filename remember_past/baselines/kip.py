@@ -14,7 +14,7 @@ from ..memory import Memory
 from ..errors import check, nearest
 from ..training import generator
 from ..evaluate import centred
-from .learner import Learner, SHARED
+from .learner import Learner
 
 # %% ../../nbs/78_baselines_kip.ipynb #4ef5d9df
 def fc_kernel(

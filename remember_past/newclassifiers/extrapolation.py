@@ -11,7 +11,7 @@ __all__ = ['OWN', 'DEFAULTS', 'KIND', 'tasks_of', 'unseen_sets', 'seen_sets', 's
 # %% ../../nbs/88_newclassifiers_extrapolation.ipynb #f4fa3bc6
 import itertools, math, statistics, time
 import torch
-from torch import Tensor, nn
+from torch import nn
 from ..errors import check
 from ..data import Dataset, load_data, pick_device
 from ..augment import Augment
