@@ -79,7 +79,9 @@ def cell_settings(
     check(o['eval_decay']>=0, f"setting eval_decay is {o['eval_decay']!r}; give 0 or more")
     for k in 'select', 'decay', 'random_end', 'eval_stable': check(isinstance(o[k], bool), f'setting {k} is {o[k]!r}; give true or false')
     if method in LEARNERS: check_whole(o, LEARNERS[method].settings)
-    for k in 'augment', 'eval_augment': Augment(o[k] or '')
+    for k in 'augment', 'eval_augment': check(o[k] is None or isinstance(o[k], str), f'setting {k} is {o[k]!r}; give operations in one word, as flip_rotate'); Augment(o[k] or '')
+    check(o['eval_lr'] is not None or method=='tm', f'method {method} learns no rate; give a number for eval_lr')
+    check(o['eval_width'] is None or type(o['eval_width']) is int and o['eval_width']>=1, f"setting eval_width is {o['eval_width']!r}; give a whole number of 1 or more, or null for the width inside")
     check(o['start'] in ('noise', 'real'), f"a memory cannot start from {o['start']!r}; choose noise or real")
     check(o['start']=='noise' or method=='full', f"setting start is {o['start']!r}, but method {method} has no shared bases; leave it out")
     return {k: v for k,v in o.items() if k not in OPTIONS or k in given or v!=OPTIONS[k]}
@@ -194,7 +196,7 @@ def score(
     "Evaluate the cell's memory, or the whole training set, by the cell's protocol"
     protocol, name = protocol_of(o), o.get('eval_net') or o['net']
     if protocol['lr'] is None:
-        check(memory is not None and 'lr' in memory.meta, f"method {o['method']} learns no rate; give a number for eval_lr")
+        check('lr' in memory.meta, 'the memory has learned no rate; give a number for eval_lr')
         protocol['lr'] = memory.meta['lr']
     net = make_net(name, ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
     scored, tell = 'whole validation split' if o['select'] else 'whole test set', (lambda n, accs: progress(dict(stage='evaluate', done=n, of=o['eval_nets'], loss=None, seconds_left=None))) if progress else None
@@ -210,7 +212,7 @@ def run_cell(
     device='cpu',      # 'cpu', 'cuda' or 'auto'
     data_root=None,    # data folder, see `load_data`
     progress=None,     # see `learn`
-    fresh:bool=False,  # compute again even if the record is there, and learn again even if another cell did? What was interrupted goes on all the same
+    fresh:bool=False,  # compute again even if the record is there, and learn again even if another cell did?
     distiller=Distiller, # see `learn`
 )->dict:               # the record
     "Compute one cell, or read it if it was computed before; an interrupted cell goes on"
@@ -223,6 +225,7 @@ def run_cell(
     twin = run.twin(learning, 'memory.safetensors') if learns and not fresh and not (run.folder/'checkpoint.pt').exists() else None
     with Run(root, 'cells', o).locked(wait=True):
         if run.done and not fresh: return run.record
+        if fresh: run.forget()
         history, spent = [], dict(wall=0, cpu=0)
         if twin: memory, history, spent = take_over(twin)
         elif learns: memory, history, spent = learn(o, ds, memory, run, progress, distiller=distiller)
@@ -248,6 +251,7 @@ def keep(
 )->dict:            # the record as written
     "Write memory and record"
     if memory:
+        (run.folder/'record.json').unlink(missing_ok=True)  # an older record is not about the new memory
         memory.meta = dict(memory.meta, settings=run.settings, accuracy=record['accuracy'], mean=record['mean'], protocol=record['protocol'])
         file = memory.to('cpu').save(run.folder/'memory.safetensors')
         record |= dict(memory=file.name, memory_sha256=hashlib.sha256(file.read_bytes()).hexdigest())

@@ -18,7 +18,7 @@ from .memory import Memory
 from .distill import Distiller, backward
 from .cells import cell_data, check_budget, first_memory, learn, run_cell
 from .workers import Line
-from .reproduce import command, copy, memory_path, pm, read_settings
+from .reproduce import command, hand_over, pm, read_settings
 
 # %% ../nbs/97_ranks.ipynb #be50f7e0
 class RankDistiller(Distiller):
@@ -107,4 +107,4 @@ def distill(
         if dist.is_initialized(): dist.destroy_process_group()  # an error has come before the end of the loop
     if not record: return
     line.end(f'{pm((record["mean"], record["std"]))} %')
-    copy(memory_path(record), out)
+    hand_over(record, out)

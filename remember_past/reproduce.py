@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'parse_yaml', 'read_yaml', 'read_params', 'spread',
-           'expand', 'plain_values', 'cells_of', 'known_data', 'cell_file', 'results', 'memory_path', 'copy', 'publish',
-           'bring_back', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table', 'provenance',
-           'save_figure', 'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute', 'run_notebook',
-           'survey', 'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm', 'aligned',
-           'report', 'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_data', 'rp_evaluate',
-           'rp_recall']
+           'expand', 'plain_values', 'cells_of', 'known_data', 'cell_file', 'results', 'memory_path', 'copy',
+           'hand_over', 'publish', 'bring_back', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table',
+           'provenance', 'save_figure', 'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute',
+           'run_notebook', 'survey', 'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm',
+           'aligned', 'report', 'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_data',
+           'rp_evaluate', 'rp_recall']
 
 # %% ../nbs/95_reproduce.ipynb #89b91e0d
 import ast, configparser, functools, hashlib, io, itertools, json, math, os, re, signal, sys, threading, time, warnings
@@ -228,6 +228,15 @@ def copy(
     data, target = Path(source).read_bytes(), Path(target)
     if not (target.is_file() and target.read_bytes() == data): write_bytes(target, data)
 
+def hand_over(
+    record:dict,  # of a run that has learned a memory
+    target,       # file to write
+):
+    "Copy the memory of a run; `BadInput` when it is gone"
+    path = memory_path(record)
+    check(path, f'the memory of run {record["path"]} is gone; remove the folder of the run and try again')
+    copy(path, target)
+
 # %% ../nbs/95_reproduce.ipynb #95a730fe
 def publish(
     record:dict,  # as `find_records` gives it
@@ -358,11 +367,12 @@ def stamp(
     name:str,     # a table or figure
     runs,         # folder of runs
 )->str:           # sha256 of all that the notebook reads
-    "What a notebook depends on, in one hash"
+    "What a notebook depends on, in one hash: itself, what it is given, all parameter files, the package, records"
     nb = json.loads((Path(root)/'nbs'/'paper'/f'{name}.ipynb').read_text(encoding='utf-8'))
     cells = [(r['run'], r['record']['checksum'] if r['record'] else r['state']) for r in results(root, profile, name, runs)]
     if not cells: cells = [r['checksum'] for r in bench_records(root, runs)]  # `cost` reads measurements instead
-    reads = [[''.join(c['source']) for c in nb['cells']], notebook_values(root, profile, name, runs), published(root), cells]
+    near = sorted([*(Path(root)/'nbs'/'paper'/'params').rglob('*.yml'), *(Path(root)/'remember_past').rglob('*.py')])
+    reads = [[''.join(c['source']) for c in nb['cells']], notebook_values(root, profile, name, runs), [p.read_text(encoding='utf-8') for p in near], cells]
     return hashlib.sha256(canonical(reads)).hexdigest()
 
 def written(
@@ -611,9 +621,10 @@ def read_settings(
         key, eq, value = p.partition('=')
         check(eq and key, f'{p!r} is not a setting; write KEY=VALUE, as ipc=1')
         given[key] = parse_yaml(value, f'the value of {p!r}') if value else ''
+    plain_values(given)
     known = {**KNOWN, **getattr(LEARNERS.get(given.get('method')), 'settings', {})}
     for key in given: check(key in known, f'unknown setting {key!r}; {nearest(key, known)}')
-    settings = cell_settings(**plain_values(given))
+    settings = cell_settings(**given)
     known_data(settings['data'], 'the settings')
     return settings
 
@@ -638,7 +649,7 @@ def rp_distill(
     line = Line([s]); line.start(0)
     record = run_cell(s, runs, device, progress=line)
     line.end(f'{pm((record["mean"], record["std"]))} %')
-    copy(memory_path(record), out)
+    hand_over(record, out)
     print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {pm((record["mean"], record["std"]))} % with {len(record["accuracy"])} fresh networks, {record["minutes"]:.1f} minutes')
 
 # %% ../nbs/95_reproduce.ipynb #8086411a
@@ -658,8 +669,8 @@ def rp_data(
 def rp_evaluate(
     file:str,            # memory file
     data:str=None,       # test data set; the one it was distilled from when left out
-    net:str='convnet',   # convnet, mlp, alexnet, vgg11 or resnet18
-    width:int=None,      # channels of a convnet; as distilled when left out
+    net:str=None,        # convnet, widenet, mlp, alexnet, vgg11 or resnet18; that of the memory's own evaluation when left out
+    width:int=None,      # channels of a convnet or widenet; as in the memory's own evaluation when left out
     depth:int=None,      # blocks of a convnet; as distilled when left out
     nets:int=3,          # fresh networks
     epochs:int=None,     # epochs on the recalled images; as in the memory's own evaluation when left out
@@ -678,9 +689,10 @@ def rp_evaluate(
     check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; give the data set it was distilled from')
     x, white = ds.x_test, memory.whitening
     protocol = protocol_of(s) | dict(nets=nets) | (dict(lr=memory.meta.get('lr')) if s['eval_lr'] is None else {})
-    form = make_net(net, ds.shape, ds.n_classes, s['width'], s['depth'])
+    net, width = net or s.get('eval_net') or s['net'], width or s.get('eval_width') or s['width']
+    form = make_net(net, ds.shape, ds.n_classes, width, s['depth'])
     result = evaluate(memory.to(device), form, (white.apply(x) if white else x).to(device), ds.y_test.to(device), white, seed, **protocol)
-    print(f'{pm((result["mean"], result["std"]))} % on {s["data"]}\n{result["protocol"]}')
+    print(f'{pm((result["mean"], result["std"]))} % on {s["data"]} with {net}\n{result["protocol"]}')
 
 # %% ../nbs/95_reproduce.ipynb #3f70ac62
 @command

@@ -146,6 +146,11 @@ def record(self:Run)->dict:  # see `read_record`
 
 # %% ../nbs/25_runs.ipynb #15d15e93
 @patch
+def forget(self:Run):
+    "Remove the checkpoints: what begins afresh goes on from none"
+    for f in self.folder.glob('checkpoint*'): f.unlink(missing_ok=True)
+
+@patch
 def finish(self:Run,
     record:dict,     # the numbers
     device='cpu',    # torch device that made them
@@ -154,7 +159,7 @@ def finish(self:Run,
     rec = plain(dict(experiment=self.experiment, run=self.hash, settings=self.settings) | environment(device)
                 | dict(date=time.strftime('%Y-%m-%d %H:%M')) | {k: v for k, v in record.items() if k not in ('checksum', 'path')})
     write_json(self.folder/'record.json', rec | dict(checksum=hashlib.sha256(canonical(rec)).hexdigest()))
-    for f in self.folder.glob('checkpoint*'): f.unlink(missing_ok=True)
+    self.forget()
     return self.record
 
 # %% ../nbs/25_runs.ipynb #30543e7a

@@ -199,8 +199,8 @@ def serve():
 # %% ../nbs/94_workers.ipynb #7a02f16d
 THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 
-def cores()->int:  # processor cores this process may use; OMP_NUM_THREADS lowers it
-    "How many threads there are to share out"
+def cores()->int:  # 1 or more
+    "How many processor cores this process may use"
     have = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return max(1, have)
 
@@ -209,13 +209,14 @@ def environment_of(
     workers:int,   # how many there are
     device='cpu',  # torch device
 )->dict:           # environment variables
-    "The environment of a worker: its share of the threads, its card"
+    "The environment of a worker: its share of the threads, at most OMP_NUM_THREADS, and its card, the named one where `device` has a number"
     share = max(1, cores()//workers)
     given = os.environ.get('OMP_NUM_THREADS', '')
     env = os.environ | {k: str(min(share, int(given)) if given.isdigit() and int(given) else share) for k in THREADS}
     if torch.device(device).type == 'cuda':
         cards = [c for c in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if c] or [str(i) for i in range(max(1, torch.cuda.device_count()))]
-        env['CUDA_VISIBLE_DEVICES'] = cards[number % len(cards)]
+        named = torch.device(device).index
+        env['CUDA_VISIBLE_DEVICES'] = cards[(number if named is None else named) % len(cards)]
     return env
 
 # %% ../nbs/94_workers.ipynb #e1db7993
@@ -390,7 +391,7 @@ def hand_out(self:Crew):
         self.waiting.remove(i)
         hand = self.crew.setdefault(w, hand or Worker(w, self.size, self.events, self.device))
         self.board.start(w, i)
-        hand.give(i, settings=self.cells[i], runs=str(self.runs), device=self.device, fresh=self.fresh, until=self.until)
+        hand.give(i, settings=self.cells[i], runs=str(self.runs), device=torch.device(self.device).type, fresh=self.fresh, until=self.until)
 
 @patch
 def hear(self:Crew,

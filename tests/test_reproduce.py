@@ -74,6 +74,7 @@ def test_parameter_files_are_checked_first(clone, capsys, text, says):
 @pytest.mark.parametrize('pairs, says', [
     (['data=digitz'], 'did you mean digits?'), (['data=none.npz'], 'none.npz'), (['iterations'], 'KEY=VALUE'), (['inner_step=3'], 'inner_steps'),
     (['data=digits', 'bases=0'], 'bases'), (['data=digits', 'scale=1', 'bases=64'], 'too small'), (['data=digits', 'method=random'], 'learns no memory'),
+    (['method=[1]'], 'one number or word'), (['data=digits', 'augment=5'], 'in one word'), (['data=digits', 'eval_lr=null'], 'learns no rate'), (['data=digits', 'method=cafe', 'halve=often'], 'give numbers'),
 ])
 def test_distill_refuses(clone, capsys, pairs, says): refused(clone, capsys, R.rp_distill, pairs, says=says)
 
@@ -90,6 +91,21 @@ def test_memory_files_that_are_none(clone, capsys):
     refused(clone, capsys, R.rp_evaluate, 'whole.safetensors', data='digitz', says='did you mean digits?')
     R.rp_recall('whole.safetensors', out='recall.npz'); R.rp_recall('whole.safetensors', out='recall.png')
     assert (clone/'recall.png').read_bytes()[1:4] == b'PNG' and (clone/'recall.npz').exists()
+
+
+def test_a_memory_speaks_of_its_own_network(clone, capsys):
+    "rp_evaluate takes the network of the memory's own evaluation; a memory that is gone is one sentence"
+    pairs = ['data=digits', 'whiten=standardize', 'method=bptt', 'net=mlp', 'inner_steps=3', 'per_class=1', 'iterations=2', 'eval_nets=2', 'eval_epochs=40', 'eval_lr=0.1']
+    R.rp_distill(pairs, out='m.safetensors')
+    learned = capsys.readouterr().out.splitlines()[-1]
+    R.rp_evaluate('m.safetensors', nets=2)
+    said = capsys.readouterr().out
+    assert 'with mlp' in said and f', {said.split(" %")[0]} %' in learned
+    R.rp_evaluate('m.safetensors', nets=2, net='convnet', width=4, depth=2)
+    assert 'with convnet' in capsys.readouterr().out
+    next((clone/'runs/cells').glob('*/memory.safetensors')).unlink()
+    with pytest.raises(SystemExit) as e: R.rp_distill(pairs, out='again.safetensors')
+    assert e.value.code == 2 and 'is gone' in capsys.readouterr().err and not (clone/'again.safetensors').exists()
 
 
 def test_outside_of_a_repository(tmp_path, monkeypatch, capsys):
@@ -121,6 +137,11 @@ def test_from_a_name_to_a_table(clone, capsys):
     times = {p: p.stat().st_mtime_ns for p in [*records, *(clone/'figures/quick').glob('*')]}
     with pytest.raises(SystemExit): R.rp_reproduce(['table1'])
     assert 'table1  up to date' in capsys.readouterr().out and all(p.stat().st_mtime_ns == t for p, t in times.items())
+
+    later = clone/'nbs/paper/params/later.yml'
+    later.write_text(later.read_text() + '# read by another notebook, perhaps by this one\n')
+    with pytest.raises(SystemExit): R.rp_reproduce(['table1'])
+    assert 'table1  made' in capsys.readouterr().out
 
     params(clone, TINY + '  - {method: random, ipc: 10}\n')
     (clone/'figures/quick/table1.md').unlink()

@@ -56,6 +56,25 @@ def test_every_moment_of_the_swap(tmp_path, monkeypatch, at):
     assert run.load_checkpoint()['i'] == 1
 
 
+def test_kills_in_a_row(tmp_path, monkeypatch):
+    "Stop between the sums and the renames again and again: the state of before is still found, and a damaged one never takes the place of a whole one"
+    run, replace = Run(tmp_path, 'row', dict(a=1)), os.replace
+    for i in (0, 1): run.save_checkpoint(dict(i=i))
+    def stopping(a, b):
+        if os.path.basename(b) in ('checkpoint.prev.pt', 'checkpoint.pt'): raise KeyboardInterrupt
+        replace(a, b)
+    for at in range(4):
+        monkeypatch.setattr(os, 'replace', stopping)
+        with pytest.raises(KeyboardInterrupt): run.save_checkpoint(dict(i=2 + at))
+        monkeypatch.undo()
+        assert run.load_checkpoint()['i'] == 1
+    (run.folder/'checkpoint.pt').write_bytes(b'damaged')
+    monkeypatch.setattr(os, 'replace', stopping)
+    with pytest.raises(KeyboardInterrupt): run.save_checkpoint(dict(i=7))
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match='passed over'): assert run.load_checkpoint()['i'] == 0
+
+
 def test_truncated_checkpoint_falls_back(tmp_path):
     run = Run(tmp_path, 'cut', dict(a=1))
     for i in (0, 1): run.save_checkpoint(dict(i=i))

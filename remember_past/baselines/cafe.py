@@ -14,7 +14,7 @@ from ..memory import Memory
 from ..errors import check
 from ..fused import form_of
 from ..training import train, epochs
-from .learner import Learner, SHARED
+from .learner import Learner, SHARED, numbers
 
 # %% ../../nbs/76_baselines_cafe.ipynb #7c19dd11
 class Layers(nn.Module):
@@ -148,7 +148,7 @@ def refresh(self:CAFE,
 def update(self:CAFE, gen:torch.Generator)->dict: # loss and grad_norm of the last move, moves, epochs
     "One network: move the images, train it, until its accuracy has settled"
     o, w, band, spent = self.o, self.fresh(gen), Band(self.o['watch']), 0
-    for g in self.opt.param_groups: g['lr'] = o['outer_lr']*.5**sum(self.iteration>=h*o['iterations'] for h in o['halve'])
+    for g in self.opt.param_groups: g['lr'] = o['outer_lr']*.5**sum(self.iteration>=h*o['iterations'] for h in numbers(o['halve'], 'halve'))
     for moves in range(1, o['most_moves']+1):
         said = self.move(self.mismatch(w, gen))
         if settled(band.add(self.watched(w, gen)), o['below']): break

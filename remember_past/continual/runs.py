@@ -229,6 +229,7 @@ def run_continual(
     device, streams = stream_device(o, device), make_streams(o, data_root)
     with Run(root, 'continual', o).locked(wait=True):
         if run.done and not fresh: return run.record
+        if fresh: run.forget()
         learner, T = make_learner(o, streams, device), streams[0].tasks
         old, a, held, spent, tests = run.load_checkpoint() or {}, np.full((o['seeds'], T, T), np.nan), [], *(dict(wall=0., cpu=0.) for _ in range(2))
         twin = None if old or fresh or not hasattr(learner, 'restore') else run.twin(compressing, MEMORIES)

@@ -154,7 +154,9 @@ def run_task(
     with Run(root, 'tasks', s).locked(wait=True) as run:
         file = run.folder/'memory.safetensors'
         if run.done and not fresh: return Memory.load(file), run.record
+        if fresh: run.forget()
         memory, history, spent = learn(s, ds, first_memory(s, ds, white), run, progress)
+        (run.folder/'record.json').unlink(missing_ok=True)  # an older record is not about the new memory
         memory.meta = dict(memory.meta, settings=s)
         memory.save(file)
         return memory, run.finish(dict(seed=s['seed'], floats=memory.floats, r=memory.r, minutes=spent['wall']/60, cpu_minutes=spent['cpu']/60, history=thinned(history), memory=file.name), ds.x_train.device)
@@ -260,6 +262,7 @@ def run_extrapolation(
     tasks = tasks_of(ds.n_classes, o['task_classes'])
     with Run(root, 'extrapolation', o).locked(wait=True) as run:
         if run.done and not fresh: return run.record
+        if fresh: run.forget()
         learned = learn_tasks(o, tasks, ds, white, root, progress, fresh) if o['method']!='all' else []
         images_of = images_from(learned) if learned else (lambda c: ds.x_train[ds.y_train==c])
         results, spent = score_sets(o, tasks, ds, images_of, run, progress)

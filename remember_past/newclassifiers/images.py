@@ -561,6 +561,7 @@ def run_images(
     ds, white = cell_data(o, data_root, dev)
     with Run(root, 'images', o).locked(wait=True):
         if run.done and not fresh: return run.record
+        if fresh: run.forget()
         (net, one), (memory, h, two) = (None, None), (None, None, None)
         for part in NEEDS[o['method']]:
             if part=='classifier': net, one = classifier_of(o, ds, root, progress)
