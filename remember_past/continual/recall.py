@@ -545,7 +545,7 @@ class RecallMeans(RecallAugment):
 # %% ../../nbs/85_continual_recall.ipynb #07981190
 class RecallOffline(Recall):
     "Compress-then-recall with all samples of the task in work at hand: an upper variant, not a single pass"
-    settings = Recall.settings | dict(real=200, outer_steps=600)
+    settings = Recall.settings | dict(real=200, outer_steps=600, guard=2.)
     unlimited, upper, all = True, True, None
 
     @property
