@@ -15,7 +15,7 @@ from .errors import check, nearest
 from .data import load_data, pick_device, ClassSampler
 from .whiten import WHITENINGS, fit_whitening
 from .nets import make_net, NETS
-from .runs import Run, plain
+from .runs import Run, plain, waits
 from .kinds import Kind
 from .memory import Memory, budget, rows_for, smaller
 from .bptt import memory_for
@@ -178,7 +178,6 @@ def learning(
     "What is learned, without how it is evaluated"
     return plain({k: v for k,v in o.items() if k!='protocol' and not k.startswith('eval_')})
 
-
 # %% ../nbs/65_cells.ipynb #06203848
 def protocol_of(
     o:dict,  # settings of a cell
@@ -222,7 +221,7 @@ def run_cell(
     ds, white = cell_data(o, data_root, dev)
     learns = o['method'] not in ('random', 'all')
     memory = first_memory(o, ds, white) if o['method']!='all' else None
-    twin = run.twin(learning, 'memory.safetensors') if learns and not fresh and not (run.folder/'checkpoint.pt').exists() else None
+    twin = run.twin(learning, 'memory.safetensors', waits(progress)) if learns and not fresh and not (run.folder/'checkpoint.pt').exists() else None
     with Run(root, 'cells', o).locked(wait=True):
         if run.done and not fresh: return run.record
         if fresh: run.forget()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['plain', 'canonical', 'settings_hash', 'write_bytes', 'write_json', 'device_name', 'environment', 'Run', 'read_record',
-           'find_records', 'hold_memory']
+           'find_records', 'hold_memory', 'waits']
 
 # %% ../nbs/25_runs.ipynb #00b35025
 import contextlib, ctypes, functools, hashlib, io, json, math, os, platform, re, subprocess, time, warnings
@@ -247,6 +247,7 @@ def busy(self:Run)->str:  # number of the process, '?' when it has not said; '' 
 def twin(self:Run,
     learned,   # function of settings -> those that what is learned depends on
     file:str,  # where a run of this kind keeps what it learned
+    waiting=None, # called twice a second while another process works on it; may raise
 )->dict:       # the record of another run that learned the same, or None
     "Look for what this run would learn among the runs beside it; wait for one that is at work on it"
     for path in sorted(self.folder.parent.glob('*/settings.json')):
@@ -254,7 +255,14 @@ def twin(self:Run,
         except (OSError, ValueError): continue
         if path.parent.name == self.hash or not isinstance(s, dict) or learned(s) != learned(self.settings): continue
         other = Run(self.folder.parent.parent, self.experiment, s, create=False)
-        if other.busy and not other.done:
-            with other.locked(wait=True): pass
+        while other.busy and not other.done:
+            if waiting: waiting()
+            time.sleep(.5)
         if other.done and (other.folder/file).exists(): return other.record
+
+def waits(
+    progress, # called with a dict: stage, done, of, loss, seconds_left; or None
+):            # function without arguments, or None
+    "What a run says while another one learns its memory"
+    return progress and (lambda: progress(dict(stage='wait', done=0, of=1, loss=None, seconds_left=None)))
 

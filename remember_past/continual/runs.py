@@ -14,7 +14,7 @@ import numpy as np, torch
 from pathlib import Path
 from ..errors import check, nearest
 from ..data import pick_device
-from ..runs import Run, device_name
+from ..runs import Run, device_name, waits
 from ..kinds import Kind
 from .streams import BENCHMARKS, make_stream
 from .metrics import forgetting, packed, retained, transfer
@@ -232,7 +232,7 @@ def run_continual(
         if fresh: run.forget()
         learner, T = make_learner(o, streams, device), streams[0].tasks
         old, a, held, spent, tests = run.load_checkpoint() or {}, np.full((o['seeds'], T, T), np.nan), [], *(dict(wall=0., cpu=0.) for _ in range(2))
-        twin = None if old or fresh or not hasattr(learner, 'restore') else run.twin(compressing, MEMORIES)
+        twin = None if old or fresh or not hasattr(learner, 'restore') else run.twin(compressing, MEMORIES, waits(progress))
         if old: learner.load_state(old['learner']); a, held, spent, tests = old['a'].numpy(), old['held'], old['spent'], old.get('tests', tests)
         devices = old.get('devices', [twin['device']] if twin else [])
         if device_name(device) not in devices[-1:]: devices = [*devices, device_name(device)]
