@@ -185,8 +185,10 @@ def soft_rows(self:FusedConvNet,
     o:Tensor,   # logits, for the number type
     y:Tensor,   # class numbers (N,) or rows of weights (N, K)
 )->Tensor:      # rows of weights (N, K)
-    "Labels as rows of weights"
-    return y if y.is_floating_point() else F.one_hot(y, self.n_classes).to(o.dtype)
+    "Labels as rows of weights; BadInput for one that is no class, where asking costs nothing"
+    if y.is_floating_point(): return y
+    check(y.is_cuda or bool(((0 <= y) & (y < self.n_classes)).all()), f'a label of this batch is not one of the {self.n_classes} classes, 0 to {self.n_classes - 1}')
+    return F.one_hot(y, self.n_classes).to(o.dtype)
 
 @patch
 def plain_forward(self:FusedConvNet,
