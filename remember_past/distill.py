@@ -107,6 +107,7 @@ class Distiller:
         self.o = {**OUTER, **settings}
         check(self.o['inits']>=1, f"{self.o['inits']} fresh networks an iteration learn nothing; give inits of 1 or more")
         check(not self.o['random_end'] or self.o['window'], 'a random end needs a window: give the number of last steps to differentiate')
+        check(queries is not None or (self.o['classes_per_step'] or 1)<=memory.d_y, f"{self.o['classes_per_step']} classes a step cannot be drawn from {memory.d_y}; give as many at most, or None for all")
         check(self.o['outer'] in ('sgd', 'adam'), f'the outer optimiser {self.o["outer"]!r} is unknown; choose sgd or adam')
         check(tuple(x.shape[1:])==memory.shape, f'real images have shape {tuple(x.shape[1:])} but the memory recalls {memory.shape}; they must agree')
         self.memory, self.x, self.y, self.net, self.loss = memory, x, y, net, loss or F.cross_entropy
