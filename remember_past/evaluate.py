@@ -137,8 +137,8 @@ def train_nets(
     steps, gens = steps_for(net, LOSSES[o['loss']], device=X.device), [generator(seed, 'eval', i) for i in range(o['nets'])]
     ws = torch.stack([steps.flat.flatten(fresh_params(net, draw_seed(g))).to(X) for g in gens])
     if o['stable']: o['lr'] *= stable_rate(net, steps.flat.unflatten(ws[0]), X)
-    outputs = functional_call(net, steps.flat.unflatten(ws[0]), (X[:1],)).shape[1]
-    Y, accs, lost = centred(Y, outputs).to(X) if o['loss']=='squares' else Y, [], 0
+    if o['loss']=='squares': Y = centred(Y, functional_call(net, steps.flat.unflatten(ws[0]), (X[:1],)).shape[1]).to(X)
+    accs, lost = [], 0
     for part in torch.arange(o['nets']).split(1 if many(steps) is None else o['nets']):
         trained = train_by_plan(steps, ws[part], X, Y, [gens[i] for i in part], o)
         accs += [accuracy(answers(steps, net, w), x, y) for w in trained]

@@ -9,7 +9,7 @@ __all__ = ['LOOPS', 'distance', 'gradient', 'GradientMatching']
 import torch
 from fastcore.basics import patch
 from torch import Tensor
-from ..bptt import Flat
+from ..bptt import Flat, once
 from ..training import train, epochs
 from .learner import Learner, SHARED
 
@@ -37,6 +37,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, v):
+        once()
         X, w, Y = ctx.saved_tensors
         return ctx.steps.hvp(w, X, Y, v.contiguous())[1], None, None, None
 
