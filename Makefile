@@ -2,6 +2,7 @@
 PY ?= python3
 PROFILE ?= quick
 NAMES ?=
+ARGS ?=
 DEVICE ?= $(if $(filter paper,$(PROFILE)),auto,cpu)
 FLAGS ?=
 BIN := .venv/bin
@@ -13,7 +14,8 @@ DONE := .venv/.done
 help:
 	@echo 'make reproduce  set up, then make every table and figure at PROFILE=$(PROFILE) (quick, small, paper);'
 	@echo '                NAMES="table1 figure2" picks some; what is already computed is not computed again;'
-	@echo '                DEVICE=$(DEVICE) (cpu, cuda, auto)'
+	@echo '                DEVICE=$(DEVICE) (cpu, cuda, auto); ARGS="--dry-run" only says what would be done, and how long it'
+	@echo '                takes; ARGS="--fresh" trains again (rp_reproduce --help lists the rest)'
 	@echo 'make test       set up, then run every test; FLAGS="slow cuda" adds the notebook cells so marked'
 	@echo 'make setup      only .venv, the package and a Jupyter kernel; PY=python3.12 picks the Python'
 	@echo 'make lab        JupyterLab on the notebooks'
@@ -35,7 +37,7 @@ $(DONE): settings.ini setup.py pyproject.toml
 	@touch $@
 
 reproduce: $(DONE)
-	@$(BIN)/rp_reproduce $(NAMES) --profile $(PROFILE) --device $(DEVICE)
+	@$(BIN)/rp_reproduce $(NAMES) --profile $(PROFILE) --device $(DEVICE) $(ARGS)
 
 # Each step stops the rest. The tree is only read: cleaning and exporting happen on a scratch copy.
 test: $(DONE)

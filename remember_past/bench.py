@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['CASE', 'ARMS', 'DIFFERS', 'GRIDS', 'bench_case', 'case_name', 'Problem', 'problem', 'by_unroll', 'ce', 'by_autograd',
            'gradient_by_call', 'gradient_by_copy', 'by_storing', 'by_higher', 'by_torchopt', 'generic', 'by_training',
-           'arms_for', 'difference', 'forward_flops', 'throughput', 'clocked', 'peak', 'one_line', 'wake_up', 'worker',
-           'serve', 'Silent', 'Arm', 'predict', 'too_much', 'begin', 'turn', 'exact', 'started', 'load', 'measure',
-           'ratio', 'operations', 'floor_seconds', 'share', 'line_of', 'described', 'grid', 'bench_settings', 'bench',
+           'arms_for', 'difference', 'forward_flops', 'throughput', 'clocked', 'one_line', 'wake_up', 'worker', 'serve',
+           'Silent', 'Arm', 'predict', 'too_much', 'begin', 'turn', 'exact', 'started', 'load', 'measure', 'ratio',
+           'operations', 'floor_seconds', 'share', 'line_of', 'described', 'grid', 'bench_settings', 'bench',
            'kept_rows', 'rp_bench', 'publish_record', 'bench_records']
 
 # %% ../nbs/92_bench.ipynb #678fbb90
-import contextlib, copy, ctypes, gc, json, multiprocessing, os, resource, statistics, sys, time, warnings
+import contextlib, copy, json, multiprocessing, os, statistics, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 import torch, torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch.func import functional_call
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from .errors import BadInput, check, nearest, one_sentence
-from .runs import Run, find_records, write_bytes, write_json
+from .runs import Run, find_records, peak, write_bytes, write_json
 from .data import pick_device
 from .nets import fresh_params, make_net
 from .bptt import Flat, FuncSteps, end_loss, unroll
@@ -281,25 +281,6 @@ def clocked(
     wait(); wall, cpu = time.perf_counter(), time.process_time()
     out = f()
     wait(); return time.perf_counter() - wall, time.process_time() - cpu, out
-
-# %% ../nbs/92_bench.ipynb #dbc8baca
-def _status(key):  # bytes, or None where /proc has no such line
-    try: return next(int(l.split()[1])*1024 for l in Path('/proc/self/status').read_text().splitlines() if l.startswith(key))
-    except (OSError, StopIteration): return None
-
-def peak(
-    device='cpu',      # torch device
-    reset:bool=False,  # begin a new peak from what is in use now?
-)->int:                # bytes
-    "The most memory this process, or PyTorch on the card, has held"
-    if torch.device(device).type == 'cuda':
-        if reset: torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.max_memory_allocated(device)
-    if reset:
-        gc.collect()
-        with contextlib.suppress(OSError, AttributeError): ctypes.CDLL(None).malloc_trim(0)
-        with contextlib.suppress(OSError): Path('/proc/self/clear_refs').write_text('5')
-    return _status('VmHWM') or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)
 
 # %% ../nbs/92_bench.ipynb #00904c12
 def one_line(

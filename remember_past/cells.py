@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CELL', 'OPTIONS', 'KNOWN', 'METHODS', 'SHAPES', 'KIND', 'cell_settings', 'check_setting', 'cell_data', 'first_memory',
-           'learn', 'thinned', 'learning', 'protocol_of', 'score', 'run_cell', 'take_over', 'keep', 'cell_cost',
-           'check_budget', 'cost_text', 'cell_title', 'cell_stem', 'cell_work', 'cell_paper', 'train_again']
+           'learn', 'learning', 'protocol_of', 'score', 'run_cell', 'take_over', 'keep', 'cell_cost', 'check_budget',
+           'cost_text', 'cell_title', 'cell_stem', 'cell_work', 'cell_paper', 'train_again']
 
 # %% ../nbs/65_cells.ipynb #604253f0
 import hashlib, math, statistics, time
@@ -19,7 +19,7 @@ from .runs import Run, plain, waits
 from .kinds import Kind
 from .memory import Memory, budget, rows_for, smaller
 from .bptt import memory_for
-from .distill import Distiller, OUTER
+from .distill import Distiller, OUTER, thinned
 from .training import generator, many, steps_for, time_for
 from .evaluate import evaluate, train_nets, protocol_text, PROTOCOL, SCHEDULES, LOSSES
 from .baselines.methods import LEARNERS, TITLES, published, published_protocol, first_images
@@ -161,16 +161,6 @@ def learn(
     if run and d.iteration: run.save_checkpoint({**d.state(), 'spent': total()})  # a stop during the evaluation costs no iteration
     return learned.to('cpu'), d.history, total()
 
-# %% ../nbs/65_cells.ipynb #7b00ccea
-def thinned(
-    history:list,  # one dict an iteration
-    n:int=200,     # at most this many are kept, and the last
-)->list:           # evenly spaced, the last one included
-    "A few points of a long curve, rounded"
-    keep = history[::max(1, math.ceil(len(history)/n))]
-    if history and keep[-1] is not history[-1]: keep = keep+history[-1:]
-    return [{k: v if isinstance(v, int) else float(f'{v:.5g}') for k,v in h.items()} for h in keep]
-
 # %% ../nbs/65_cells.ipynb #d07c93e5
 def learning(
     o:dict,  # settings of a cell
@@ -289,7 +279,7 @@ def cost_text(
     "Predicted time and memory of a cell, in words"
     if settings['method'] not in ('full', 'bptt', 'bptt_ds'): return ''
     c = cell_cost(settings, device=device)
-    return f', about {c["minutes"]:.1f} minutes ({c["seconds"]:.2f} s an outer iteration), {c["bytes"]/2**20:.1f} MiB of kept weights'
+    return f', about {c["minutes"]:.1f} minutes ({c["seconds"]:.2f} s an outer iteration), {c["bytes"]/2**20:.1f} MiB of kept weights beside the activations of one step'
 
 # %% ../nbs/65_cells.ipynb #c0de0006
 def cell_title(

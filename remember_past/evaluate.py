@@ -151,17 +151,20 @@ def train_nets(
 def evaluate(
     memory:Memory,    # what to evaluate
     net:nn.Module,    # the network's form; need not be the one it was distilled with
-    x:Tensor,         # test images (N, C, H, W), whitened
+    x:Tensor,         # test images (N, C, H, W), whitened, or as they were loaded (`raw`)
     y:Tensor,         # test labels (N,)
     whitening=None,   # the whitening that `x` was given
     seed:int=0,       # seed of the networks
     callback=None,    # called with (networks done, accuracies so far)
     scored:str='whole test set', # what `x` is, for the protocol in words
+    raw:bool=False,   # is `x` as it was loaded? then the memory's whitening is applied first
     **protocol,       # changes to `PROTOCOL`
 )->dict:              # accuracy (list, percent), mean, std, protocol (text), seconds
     "Mean and standard deviation of the test accuracy of fresh networks trained on the recalled images"
-    memory.check_whitening(whitening)
+    check(not (raw and whitening), 'images cannot be raw and under a whitening; leave one of the two out')
+    if not raw: memory.check_whitening(whitening)
     check(tuple(x.shape[1:])==memory.shape, f'test images have shape {tuple(x.shape[1:])} but the memory recalls {memory.shape}; they must agree')
+    if raw and memory.whitening: x = memory.whitening.apply(x)
     began, (X, Y) = time.perf_counter(), memory.recall()
     accs = train_nets(net, X.detach(), Y, x, y, seed, callback, **protocol)
     std = statistics.stdev(accs) if len(accs)>1 else None

@@ -104,6 +104,15 @@ def floats(self:Memory)->int:
     "Left side of Eq. 4: floats of bases and addressing matrices"
     return sum(p.numel() for p in self.parameters())
 
+# %% ../nbs/35_memory.ipynb #0cafd015
+@patch
+def __repr__(self:Memory)->str:
+    "What it is, in a line"
+    made, mean, white = self.meta.get('settings'), self.meta.get('mean'), getattr(self.whitening, 'kind', 'none')
+    known = isinstance(made, dict) and isinstance(mean, (int, float)) and {'data', 'method'} <= {*made}
+    return (f'Memory: {self.K} {"free images" if self.coefs is None else "bases"} of {tuple(self.bases.shape[1:])}, {self.r} for each of {self.d_y} queries as images of {self.shape}; '
+            f'{self.floats} floats, whitening {white}' + (f"; {made['data']}, {made['method']}, {mean:.1f} % by its own evaluation" if known else ''))
+
 # %% ../nbs/35_memory.ipynb #e9c2229a
 def xavier(
     rows:int,             # rows of the table
@@ -218,6 +227,11 @@ def to_dataset(self:Memory)->TensorDataset: # images in whitened space, and labe
 
 # %% ../nbs/35_memory.ipynb #278eaae7
 @patch
+def copy(self:Memory)->Memory: # with tables of its own, detached
+    "The same memory, to be changed without changing this one"
+    return Memory(self.bases.detach().clone(), None if self.coefs is None else self.coefs.detach().clone(), self.scale, self.classes, self.whitening, self.meta)
+
+@patch
 def to(self:Memory,
     device,        # torch device
 )->Memory:         # on `device`; tensors that are there already are shared, not copied
@@ -289,4 +303,4 @@ def check_whitening(self:Memory,
 ):
     "Raise `BadInput` unless the memory was distilled under the same whitening"
     mine, theirs = ('none' if w is None or w.kind=='none' else w.fingerprint for w in (self.whitening, whitening))
-    check(mine==theirs, f'this memory was distilled under whitening {mine} but the images are under {theirs}; apply memory.whitening to the raw images')
+    check(mine==theirs, f'this memory was distilled under whitening {mine} but the images are under {theirs}; take the raw images there with memory.whitening.apply, and hand over whitening=memory.whitening')

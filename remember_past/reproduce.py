@@ -8,13 +8,14 @@ __all__ = ['PROFILES', 'PARTS', 'FREE', 'repo_root', 'names_at', 'choose', 'pars
            'hand_over', 'publish', 'bring_back', 'published', 'paper_number', 'scaled_down', 'markdown', 'save_table',
            'provenance', 'save_figure', 'notebook_parameters', 'notebook_values', 'stamp', 'written', 'execute',
            'run_notebook', 'survey', 'reproduce', 'in_minutes', 'render', 'predicted', 'announce', 'distinct', 'pm',
-           'aligned', 'report', 'heed_sigterm', 'command', 'rp_reproduce', 'read_settings', 'rp_distill', 'rp_data',
-           'rp_evaluate', 'rp_recall']
+           'aligned', 'report', 'catalogue', 'write_catalogue', 'heed_sigterm', 'command', 'rp_reproduce',
+           'read_settings', 'rp_distill', 'rp_data', 'rp_evaluate', 'rp_recall']
 
 # %% ../nbs/95_reproduce.ipynb #89b91e0d
 import ast, configparser, functools, hashlib, io, itertools, json, math, os, re, signal, sys, threading, time, warnings
 from pathlib import Path
-import numpy as np, yaml
+import numpy as np, pandas as pd, yaml
+from safetensors import safe_open
 from fastcore.script import Param, anno_parser
 from .errors import BadInput, check, nearest, one_sentence
 from .runs import Run, canonical, find_records, settings_hash, write_bytes, write_json
@@ -469,6 +470,7 @@ def reproduce(
     if not fresh: bring_back([r['settings'] for r in todo], root, runs)
     make_missing(todo, runs, device, fresh, out, workers, until, ray)
     for r in cells: publish(r['record'], root, profile) if r['record'] else None
+    write_catalogue(root, profile)
     return cells, render(cells, names, root, profile, runs, fresh, say)
 
 # %% ../nbs/95_reproduce.ipynb #cd2bf223
@@ -567,6 +569,38 @@ def report(
                 pm(paper_number(r['settings'], numbers)), f'{rec["minutes"]:.1f}' if rec.get('minutes') is not None else '-', r['state']]
     say('\n' + aligned([['cell', 'ours, %', 'paper, %', 'minutes', 'state'], *map(row, cells, distinct([r['settings'] for r in cells]))]))
     if notebooks: say('\n' + aligned([['notebook', 'seconds', 'state', f'files in figures/{profile}/'], *([n['name'], f'{n["seconds"]:.0f}', n['state'], ' '.join(n['files']) or '-'] for n in notebooks)]))
+
+# %% ../nbs/95_reproduce.ipynb #3027d1c1
+def catalogue(
+    root,         # the repository
+    profile:str,  # small or paper
+)->str:           # Markdown; '' where no memory is committed
+    "Which committed memory is which"
+    shown, rows = {}, []
+    records = [r for r in find_records(Path(root)/'figures'/profile) if memory_path(r)]
+    def apart(s):
+        "What tells a cell from others of its name"
+        alike = [r['settings'] for r in records if cell_name(r['settings']) == cell_name(s)]
+        return ', '.join(f'{k} {s.get(k)}' for k in sorted({k for o in alike for k in o}) if any(o.get(k) != s.get(k) for o in alike))
+    for name in names_at(root, profile):
+        for s in cells_of(root, profile, name): shown.setdefault(settings_hash(s), []).append(name)
+    for r in records:
+        path = memory_path(r)
+        with safe_open(str(path), 'pt') as f: head = json.loads((f.metadata() or {}).get('remember_past', '{}'))
+        rows.append({'file': path.name, 'what': cell_name(r['settings']), 'settings': apart(r['settings']), 'accuracy, %': pm((r.get('mean'), r.get('std'))), 'floats': r['floats'],
+                     'tensors': head.get('digest', '')[:8], 'shown in': ', '.join(shown.get(r['run'], [])), 'sha256 of the file': r.get('memory_sha256', '')})
+    if not rows: return ''
+    frame = pd.DataFrame(sorted(rows, key=lambda r: r['file']))
+    return (f'# Memories of profile `{profile}`\n\n`rp_recall FILE` draws one, `rp_evaluate FILE` scores it, `rp_verify FILE` compares it with its record in `../records`. Accuracy is by the network and the training '
+            'that the second and third column name (*settings* are those in which cells of one name differ). Files with the same digits under *tensors* hold the same memory; each was evaluated in its own way.\n\n' + markdown(frame))
+
+def write_catalogue(
+    root,         # the repository
+    profile:str,  # quick, small or paper
+):
+    "Write the list of a profile's committed memories beside them"
+    text = catalogue(root, profile)
+    if text: write_bytes(Path(root)/'figures'/profile/'memories'/'README.md', text.encode())
 
 # %% ../nbs/95_reproduce.ipynb #dd9ad7bb
 def _calm(): warnings.filterwarnings('ignore', category=FutureWarning)  # of this process, so only for commands
@@ -682,17 +716,18 @@ def rp_evaluate(
     _calm()
     check(lr is None or lr > 0, f'a learning rate of {lr} trains nothing; give more than 0')
     memory, device = Memory.load(file), pick_device(device)
+    check(data or 'data' in memory.meta.get('settings', {}), f'{file} does not say what data set it was made from, as a memory from Python; give --data')
     s = CELL | memory.meta.get('settings', {}) | {k: v for k, v in dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr).items() if v is not None}
     known_data(s['data'], 'the command' if data else f'the memory {file}')
     ds = load_data(s['data'])
     check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; give the data set it was distilled from')
     check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; give the data set it was distilled from')
-    x, white = ds.x_test, memory.whitening
     protocol = protocol_of(s) | dict(nets=nets) | (dict(lr=memory.meta.get('lr')) if s['eval_lr'] is None else {})
     net, width = net or s.get('eval_net') or s['net'], width or s.get('eval_width') or s['width']
     form = make_net(net, ds.shape, ds.n_classes, width, s['depth'])
-    result = evaluate(memory.to(device), form, (white.apply(x) if white else x).to(device), ds.y_test.to(device), white, seed, **protocol)
-    print(f'{pm((result["mean"], result["std"]))} % on {s["data"]} with {net}\n{result["protocol"]}')
+    result = evaluate(memory.to(device), form, ds.x_test.to(device), ds.y_test.to(device), seed=seed, raw=True, **protocol)
+    size = dict(convnet=f' of {s["depth"]} blocks and {width} channels', widenet=f' of {width} channels').get(net, '')
+    print(f'{pm((result["mean"], result["std"]))} % on {s["data"]} with {net}{size}\n{result["protocol"]}')
 
 # %% ../nbs/95_reproduce.ipynb #3f70ac62
 @command
@@ -714,4 +749,4 @@ def rp_recall(
         n = min(per_class, memory.r)
         matplotlib.image.imsave(buffer, sheet(pixels.reshape(-1, memory.r, *pixels.shape[1:])[:, :n].reshape(-1, *pixels.shape[1:]), n), format='png')
     write_bytes(out, buffer.getvalue())
-    print(f'{out}: {len(x)} images of {memory.d_y} classes from {memory.floats} floats')
+    print(f'{out}: {len(x)} images of {memory.d_y} classes from {memory.floats} floats\n{memory}')

@@ -42,6 +42,12 @@ def test_committed_memories_are_beside_their_records():
     for r in find_records([HERE/'figures'/p/'records' for p in R.PROFILES], 'cells'): check_files(r)
 
 
+@pytest.mark.parametrize('profile', ['small', 'paper'])
+def test_the_list_of_memories_is_that_of_the_records(profile):
+    made = HERE/'figures'/profile/'memories'/'README.md'
+    assert (made.read_text() if made.exists() else '') == R.catalogue(HERE, profile)
+
+
 def test_settings_are_a_fixed_point():
     for m in LEARNERS:
         for p in PROTOCOLS:

@@ -89,6 +89,7 @@ def test_memory_files_that_are_none(clone, capsys):
     refused(clone, capsys, R.rp_recall, 'whole.safetensors', out='recall.jpg', says='.png or .npz')
     refused(clone, capsys, R.rp_recall, 'whole.safetensors', out='whole.safetensors/recall.png', says='cannot write')
     refused(clone, capsys, R.rp_evaluate, 'whole.safetensors', data='digitz', says='did you mean digits?')
+    refused(clone, capsys, R.rp_evaluate, 'whole.safetensors', says='give --data')  # made from Python, it does not say from what
     R.rp_recall('whole.safetensors', out='recall.npz'); R.rp_recall('whole.safetensors', out='recall.png')
     assert (clone/'recall.png').read_bytes()[1:4] == b'PNG' and (clone/'recall.npz').exists()
 
@@ -102,7 +103,8 @@ def test_a_memory_speaks_of_its_own_network(clone, capsys):
     said = capsys.readouterr().out
     assert 'with mlp' in said and f', {said.split(" %")[0]} %' in learned
     R.rp_evaluate('m.safetensors', nets=2, net='convnet', width=4, depth=2)
-    assert 'with convnet' in capsys.readouterr().out
+    assert 'with convnet of 2 blocks and 4 channels' in capsys.readouterr().out
+    R.rp_recall('m.safetensors', out='m.npz'); assert 'digits, bptt' in capsys.readouterr().out
     next((clone/'runs/cells').glob('*/memory.safetensors')).unlink()
     with pytest.raises(SystemExit) as e: R.rp_distill(pairs, out='again.safetensors')
     assert e.value.code == 2 and 'is gone' in capsys.readouterr().err and not (clone/'again.safetensors').exists()
@@ -154,7 +156,8 @@ def test_small_keeps_records_and_memories(clone):
     params(clone, TINY + '  - {method: full, ipc: 1}\n', profile='small')
     cells, _ = R.reproduce(['table1'], 'small')
     kept = files(clone/'figures/small')
-    assert [p.split('/')[0] for p in kept if p.count('/')] == ['memories', 'records']
+    assert [p.split('/')[0] for p in kept if p.count('/')] == ['memories', 'memories', 'records'] and 'memories/README.md' in kept
+    assert f"| {cells[0]['record']['mean']:.1f} ±" in (clone/'figures/small/memories/README.md').read_text()
     shutil.rmtree(clone/'runs')
     again, notebooks = R.reproduce(['table1'], 'small')
     assert again[0]['state'] == 'there' and again[0]['record']['mean'] == cells[0]['record']['mean'] and notebooks[0]['state'] == 'made'

@@ -20,8 +20,9 @@ from ..runs import Run
 from ..kinds import Kind
 from ..memory import Memory, budget, rows_for
 from ..training import draw_seed, epochs, generator, many, steps_for, train_all
+from ..distill import thinned
 from ..evaluate import PROTOCOL, accuracy, answers, protocol_text
-from ..cells import CELL, METHODS, OPTIONS, cell_data, cell_settings, first_memory, learn, protocol_of, thinned
+from ..cells import CELL, METHODS, OPTIONS, cell_data, cell_settings, first_memory, learn, protocol_of
 
 # %% ../../nbs/88_newclassifiers_extrapolation.ipynb #948a9d37
 def tasks_of(

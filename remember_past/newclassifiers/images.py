@@ -27,8 +27,8 @@ from ..kinds import Kind
 from ..memory import Memory, budget, read_tensors
 from ..bptt import unroll, end_loss, draw_batches
 from ..training import generator, draw_seed, steps_for, train_all
-from ..distill import Distiller, OUTER, backward, copy_state
-from ..cells import cell_data, learn, thinned
+from ..distill import Distiller, OUTER, backward, copy_state, thinned
+from ..cells import cell_data, learn
 from ..show import sheet, to_pixels
 from ..explore import frontend
 
@@ -167,6 +167,7 @@ EPISODE = dict(ways=5, most_shots=5, query_lr=1e-4)
 
 class EpisodeDistiller(Distiller):
     "Learns a memory, and a query network with it, from episodes whose labels are slots"
+    by_label = False
     def __init__(self,
         memory:Memory,        # where to start; learned in place
         x:Tensor,             # real images (N, C, H, W), whitened as the memory's
