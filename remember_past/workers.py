@@ -43,7 +43,7 @@ class Line:
     ):
         self.cells, self.out, self.every = cells, out or sys.stdout, every
         self.live = getattr(self.out, 'isatty', lambda: False)()
-        self.shown, self.pace = -float('inf'), None  # pace is seconds per unit of `work`
+        self.shown, self.paces, self.took = -float('inf'), {}, []  # seconds per unit of `work`, by kind; seconds of each cell that has ended
 
 # %% ../nbs/94_workers.ipynb #47d77372
 @patch
@@ -64,6 +64,13 @@ def write(self:Line,
     self.out.flush()
 
 # %% ../nbs/94_workers.ipynb #770a4ae8
+def _sort(s): return (s.get('kind'), *(s.get(k) for k in kind_of(s).alike))  # cells whose `work` can be compared
+
+@patch
+def rest(self:Line)->float: # seconds; None before any cell has ended
+    "What the cells to come will take"
+    if self.took: return sum(self.paces[_sort(s)]*work(s) if _sort(s) in self.paces else sum(self.took)/len(self.took) for s in self.cells[self.i+1:])
+
 @patch
 def __call__(self:Line,
     news:dict,  # stage, done, of, and where known loss and seconds_left
@@ -71,11 +78,11 @@ def __call__(self:Line,
     "News from a cell"
     now, last = time.monotonic(), news['done'] == news['of']
     if now - self.shown < (0.2 if self.live else self.every) and not (last and self.live): return
-    self.shown, rest = now, sum(work(s) for s in self.cells[self.i+1:])
+    self.shown, rest = now, self.rest()
     text = f'cell {self.i+1} of {len(self.cells)}  {cell_name(self.cells[self.i])}  {news["stage"]} {news["done"]}/{news["of"]}'
     if news.get('loss') is not None: text += f'  loss {news["loss"]:.3f}'
     if news.get('seconds_left') is not None: text += f'  left {clock(news["seconds_left"])}'
-    if self.pace and rest: text += f'  others about {clock(self.pace*rest)}'
+    if rest: text += f'  others about {clock(rest)}'
     self.write(text)
 
 @patch
@@ -84,7 +91,8 @@ def end(self:Line,
 ):
     "A cell has ended"
     took = time.monotonic() - self.began
-    self.pace = took/max(1, work(self.cells[self.i]))
+    self.took.append(took)
+    self.paces[_sort(self.cells[self.i])] = took/max(1, work(self.cells[self.i]))
     self.write(f'cell {self.i+1} of {len(self.cells)}  {cell_name(self.cells[self.i])}  {text}  {clock(took)}', end=True)
 
 # %% ../nbs/94_workers.ipynb #f5fc8eed
