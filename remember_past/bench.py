@@ -24,7 +24,7 @@ from .runs import Run, find_records, peak, write_bytes, write_json
 from .data import pick_device
 from .nets import fresh_params, make_net
 from .bptt import Flat, FuncSteps, end_loss, unroll
-from .training import generator, many, steps_for, train_all
+from .train import generator, many, steps_for, train_all
 
 # %% ../nbs/92_bench.ipynb #d0a0694d
 CASE = dict(

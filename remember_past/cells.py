@@ -20,7 +20,7 @@ from .kinds import Kind
 from .memory import Memory, budget, rows_for, smaller
 from .bptt import memory_for
 from .distill import Distiller, OUTER, thinned
-from .training import generator, many, steps_for, time_for
+from .train import generator, many, steps_for, time_for
 from .evaluate import evaluate, train_nets, protocol_text, PROTOCOL, SCHEDULES, LOSSES
 from .baselines.methods import LEARNERS, TITLES, published, published_protocol, first_images
 from .baselines.learner import check_whole

@@ -8,7 +8,7 @@ from remember_past.continual.runs import LEARNERS, continual_settings, make_lear
 from remember_past.kinds import kind_of, run_of
 from remember_past.nets import ConvNet, MLP, fresh_params
 from remember_past.reproduce import cells_of
-from remember_past.training import steps_for
+from remember_past.train import steps_for
 
 if not torch.cuda.is_available(): pytest.skip('no CUDA device here', allow_module_level=True)
 HERE = Path(__file__).resolve().parents[1]

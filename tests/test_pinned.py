@@ -7,7 +7,7 @@ from remember_past.fused import SOURCE
 from remember_past.kinds import kind_of
 from remember_past.memory import Memory
 from remember_past.runs import find_records, settings_hash
-from remember_past.training import draw_seed, generator
+from remember_past.train import draw_seed, generator
 
 HERE = Path(__file__).resolve().parents[1]
 PINNED = json.loads((HERE/'tests'/'pinned.json').read_text())

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from ..memory import Memory
 from ..errors import check
 from ..fused import form_of
-from ..training import train, epochs
+from ..train import train, epochs
 from .learner import Learner, SHARED, numbers
 
 # %% ../../nbs/76_baselines_cafe.ipynb #7c19dd11

@@ -15,7 +15,7 @@ from ..memory import Memory
 from ..errors import check
 from ..nets import ConvNet, fresh_params
 from ..fused import FusedConvNet
-from ..training import draw_seed
+from ..train import draw_seed
 from .learner import Learner, SHARED
 
 # %% ../../nbs/72_baselines_distribution_matching.ipynb #b166389d

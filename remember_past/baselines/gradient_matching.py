@@ -10,7 +10,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 from ..bptt import Flat, once
-from ..training import train, epochs
+from ..train import train, epochs
 from .learner import Learner, SHARED
 
 # %% ../../nbs/70_baselines_gradient_matching.ipynb #466cc3aa

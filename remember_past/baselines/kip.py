@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from ..memory import Memory
 from ..errors import check, nearest
-from ..training import generator
+from ..train import generator
 from ..evaluate import centred
 from .learner import Learner
 

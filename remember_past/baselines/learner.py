@@ -15,7 +15,7 @@ from ..data import ClassSampler
 from ..augment import Augment
 from ..nets import fresh_params
 from ..memory import Memory
-from ..training import generator, draw_seed, steps_for
+from ..train import generator, draw_seed, steps_for
 from ..distill import Distiller, Diverged
 
 # %% ../../nbs/69_baselines_learner.ipynb #99798082

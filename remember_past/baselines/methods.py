@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from ..errors import check, nearest
 from ..data import ClassSampler
-from ..training import generator
+from ..train import generator
 from .gradient_matching import GradientMatching, LOOPS
 from .distribution_matching import DistributionMatching
 from .trajectory_matching import TrajectoryMatching

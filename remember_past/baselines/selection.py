@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from ..memory import Memory
 from ..errors import check, nearest
-from ..training import generator, train, epochs
+from ..train import generator, train, epochs
 from .learner import Learner
 from .distribution_matching import Embed
 

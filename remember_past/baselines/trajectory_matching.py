@@ -18,7 +18,7 @@ from ..nets import fresh_params
 from ..runs import settings_hash
 from ..memory import Memory, digest, read_tensors
 from ..bptt import unroll
-from ..training import generator, draw_seed, train, epochs
+from ..train import generator, draw_seed, train, epochs
 from ..distill import Diverged
 from .learner import Learner, SHARED
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import check
 from ..mlp import gate, loss_slope
-from ..training import generator
+from ..train import generator
 from .learners import Learner, Nets, first_weights
 
 # %% ../../nbs/84b_continual_kernel.ipynb #b20c9d76

@@ -17,7 +17,7 @@ from ..conv import FusedConv
 from ..singles import OneByOne, shrunk
 from ..mlp import FusedMLP, gate, loss_slope
 from ..nets import MLP
-from ..training import generator
+from ..train import generator
 
 # %% ../../nbs/84_continual_learners.ipynb #d340f461
 def stream_net(

@@ -21,7 +21,7 @@ from ..memory import Memory, read_tensors
 from ..runs import write_bytes
 from ..mlp import FusedMLP, gate
 from ..nets import MLP, fresh_params
-from ..training import draw_seed, generator, steps_for, train
+from ..train import draw_seed, generator, steps_for, train
 from ..bptt import Flat, end_loss, unroll
 from .learners import Learner, Store, first_weights
 

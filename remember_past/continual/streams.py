@@ -14,7 +14,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
 from ..data import Dataset, load_data
-from ..training import generator
+from ..train import generator
 
 # %% ../../nbs/82_continual_streams.ipynb #e5659830
 BENCHMARKS = dict(

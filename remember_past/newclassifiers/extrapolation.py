@@ -19,7 +19,7 @@ from ..nets import fresh_params, make_net
 from ..runs import Run
 from ..kinds import Kind
 from ..memory import Memory, budget, rows_for
-from ..training import draw_seed, epochs, generator, many, steps_for, train_all
+from ..train import draw_seed, epochs, generator, many, steps_for, train_all
 from ..distill import thinned
 from ..evaluate import PROTOCOL, accuracy, answers, protocol_text
 from ..cells import CELL, METHODS, OPTIONS, cell_data, cell_settings, first_memory, learn, protocol_of

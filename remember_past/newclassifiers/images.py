@@ -26,7 +26,7 @@ from ..runs import Run
 from ..kinds import Kind
 from ..memory import Memory, budget, read_tensors
 from ..bptt import unroll, end_loss, draw_batches
-from ..training import generator, draw_seed, steps_for, train_all
+from ..train import generator, draw_seed, steps_for, train_all
 from ..distill import Distiller, OUTER, backward, copy_state, thinned
 from ..cells import cell_data, learn
 from ..show import sheet, to_pixels
