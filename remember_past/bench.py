@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from .errors import BadInput, check, nearest, one_sentence
 from .runs import Run, find_records, peak, write_bytes, write_json
-from .data import pick_device
+from .data.load import pick_device
 from .nets import fresh_params, make_net
 from .bptt import Flat, FuncSteps, end_loss, unroll
 from .train import generator, many, steps_for, train_all

@@ -12,8 +12,8 @@ import hashlib, math, statistics, time
 import torch
 from pathlib import Path
 from .errors import check, nearest
-from .data import load_data, pick_device, ClassSampler
-from .whiten import WHITENINGS, fit_whitening
+from .data.load import load_data, pick_device, ClassSampler
+from .data.whiten import WHITENINGS, fit_whitening
 from .nets import make_net, NETS
 from .runs import Run, plain, waits
 from .kinds import Kind
@@ -24,7 +24,7 @@ from .train import generator, many, steps_for, time_for
 from .evaluate import evaluate, train_nets, protocol_text, PROTOCOL, SCHEDULES, LOSSES
 from .baselines.methods import LEARNERS, TITLES, published, published_protocol, first_images
 from .baselines.learner import check_whole
-from .augment import Augment
+from .data.augment import Augment
 
 # %% ../nbs/65_cells.ipynb #05a68ca3
 CELL = dict(

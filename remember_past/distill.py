@@ -11,8 +11,8 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from .errors import BadInput, check, nearest
-from .data import ClassSampler
-from .augment import Augment
+from .data.load import ClassSampler
+from .data.augment import Augment
 from .nets import fresh_params
 from .memory import Memory
 from .bptt import unroll, end_loss, draw_batches

@@ -12,7 +12,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from .errors import check, nearest
-from .augment import Augment
+from .data.augment import Augment
 from .nets import fresh_params
 from .memory import Memory
 from .train import generator, draw_seed, many, steps_for, train_all, epochs

@@ -15,9 +15,9 @@ from torch.utils.data import TensorDataset
 from safetensors import safe_open
 from safetensors.torch import save
 from .errors import BadInput, check
-from .data import ClassSampler
+from .data.load import ClassSampler
 from .runs import write_bytes
-from .whiten import whitening_from
+from .data.whiten import whitening_from
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 
 # %% ../nbs/02_memory.ipynb #5970465e

@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from fastcore.script import Param
 from torch import Tensor
 from .errors import check
-from .data import pick_device
+from .data.load import pick_device
 from .memory import Memory
 from .distill import Distiller, backward
 from .cells import cell_data, check_budget, first_memory, learn, run_cell

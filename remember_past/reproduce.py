@@ -19,7 +19,7 @@ from safetensors import safe_open
 from fastcore.script import Param, anno_parser
 from .errors import BadInput, check, nearest, one_sentence
 from .runs import Run, canonical, find_records, settings_hash, write_bytes, write_json
-from .data import DATASETS, data_root, load_data, pick_device, present
+from .data.load import DATASETS, data_root, load_data, pick_device, present
 from .nets import make_net
 from .memory import Memory
 from .bench import bench_records

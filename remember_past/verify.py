@@ -12,7 +12,7 @@ from fastcore.script import Param
 from .errors import check
 from .runs import Run, find_records, plain, read_record, settings_hash
 from .kinds import cell_name, kind_of, run_of
-from .data import pick_device, present
+from .data.load import pick_device, present
 from .memory import Memory
 from .workers import expected_minutes, reason
 from .reproduce import PROFILES, aligned, cells_of, choose, command, memory_path, pm, repo_root

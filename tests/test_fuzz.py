@@ -3,10 +3,10 @@ import itertools, json, random, resource, signal, struct, warnings, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch, yaml
 from remember_past import reproduce as R
-from remember_past.data import load_data
+from remember_past.data.load import load_data
 from remember_past.errors import BadInput
 from remember_past.memory import Memory
-from remember_past.whiten import fit_whitening
+from remember_past.data.whiten import fit_whitening
 
 HERE, SECONDS, GIB = Path(__file__).resolve().parents[1], 5, 2
 CLOCKS = signal.SIGPROF, signal.SIGALRM

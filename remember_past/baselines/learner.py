@@ -11,8 +11,8 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from ..errors import check, nearest
-from ..data import ClassSampler
-from ..augment import Augment
+from ..data.load import ClassSampler
+from ..data.augment import Augment
 from ..nets import fresh_params
 from ..memory import Memory
 from ..train import generator, draw_seed, steps_for

@@ -9,7 +9,7 @@ __all__ = ['LEARNERS', 'TITLES', 'STRONG', 'NO_FLIP', 'TM_CELLS', 'PROTOCOLS', '
 import torch
 from torch import Tensor
 from ..errors import check, nearest
-from ..data import ClassSampler
+from ..data.load import ClassSampler
 from ..train import generator
 from .gradient_matching import GradientMatching, LOOPS
 from .distribution_matching import DistributionMatching

@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from safetensors.torch import save_file
 from ..errors import check
-from ..augment import Augment
+from ..data.augment import Augment
 from ..nets import fresh_params
 from ..runs import settings_hash
 from ..memory import Memory, digest, read_tensors

@@ -15,7 +15,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
 from ..addressing import enlarge
-from ..augment import Augment
+from ..data.augment import Augment
 from safetensors.torch import save as to_bytes
 from ..memory import Memory, read_tensors
 from ..runs import write_bytes

@@ -13,7 +13,7 @@ import math, time
 import numpy as np, torch
 from pathlib import Path
 from ..errors import check, nearest
-from ..data import pick_device
+from ..data.load import pick_device
 from ..runs import Run, device_name, waits
 from ..kinds import Kind
 from .streams import BENCHMARKS, make_stream

@@ -13,7 +13,7 @@ import numpy as np, torch
 from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
-from ..data import Dataset, load_data
+from ..data.load import Dataset, load_data
 from ..train import generator
 
 # %% ../../nbs/82_continual_streams.ipynb #e5659830

@@ -13,8 +13,8 @@ import itertools, math, statistics, time
 import torch
 from torch import nn
 from ..errors import check
-from ..data import Dataset, load_data, pick_device
-from ..augment import Augment
+from ..data.load import Dataset, load_data, pick_device
+from ..data.augment import Augment
 from ..nets import fresh_params, make_net
 from ..runs import Run
 from ..kinds import Kind

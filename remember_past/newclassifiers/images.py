@@ -19,8 +19,8 @@ from fastcore.basics import patch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from ..errors import check, nearest
-from ..data import ClassSampler, pick_device
-from ..augment import Augment
+from ..data.load import ClassSampler, pick_device
+from ..data.augment import Augment
 from ..nets import make_net, fresh_params
 from ..runs import Run
 from ..kinds import Kind
