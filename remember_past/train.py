@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from .errors import check
 from .bptt import FuncSteps, captured
-from .conv import FusedConv
-from .fused import FusedConvNet
-from .mlp import FusedMLP
+from .engine.conv import FusedConv
+from .engine.convnet import FusedConvNet
+from .engine.mlp import FusedMLP
 
 # %% ../nbs/07_train.ipynb #a4f2b8cf
 def generator(

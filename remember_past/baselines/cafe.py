@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from ..memory import Memory
 from ..errors import check
-from ..fused import form_of
+from ..engine.convnet import form_of
 from ..train import train, epochs
 from .learner import Learner, SHARED, numbers
 

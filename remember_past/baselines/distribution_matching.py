@@ -14,7 +14,7 @@ from torch.func import functional_call
 from ..memory import Memory
 from ..errors import check
 from ..nets import ConvNet, fresh_params
-from ..fused import FusedConvNet
+from ..engine.convnet import FusedConvNet
 from ..train import draw_seed
 from .learner import Learner, SHARED
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from fastcore.basics import patch
 from ..errors import check, nearest
-from ..conv import FusedConv
-from ..singles import OneByOne, shrunk
-from ..mlp import FusedMLP, gate, loss_slope
+from ..engine.conv import FusedConv
+from ..engine.sample_sgd import OneByOne, shrunk
+from ..engine.mlp import FusedMLP, gate, loss_slope
 from ..nets import MLP
 from ..train import generator
 

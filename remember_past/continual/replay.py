@@ -12,7 +12,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check
 from ..bptt import captured
-from ..mlp import gate, loss_slope
+from ..engine.mlp import gate, loss_slope
 from .learners import ConvNets, Learner, Nets, clipped
 
 # %% ../../nbs/84a_continual_replay.ipynb #442b2e33
