@@ -737,7 +737,7 @@ def rp_recall(
     per_class:int=10,      # images a class in the picture
 ):
     "Recall the images of a memory file"
-    from remember_past.show import sheet, to_pixels  # draws with matplotlib, which the other commands do without
+    from remember_past.show.pictures import sheet, to_pixels  # draws with matplotlib, which the other commands do without
     check(Path(out).suffix in ('.png', '.npz'), f'{out} must end in .png or .npz, for that says what to write')
     check(per_class >= 1, f'{per_class} images per class make no picture; give 1 or more')
     memory, buffer = Memory.load(file), io.BytesIO()

@@ -29,8 +29,8 @@ from ..bptt import unroll, end_loss, draw_batches
 from ..train import generator, draw_seed, steps_for, train_all
 from ..distill import Distiller, OUTER, backward, copy_state, thinned
 from ..cells import cell_data, learn
-from ..show import sheet, to_pixels
-from ..explore import frontend
+from ..show.pictures import sheet, to_pixels
+from ..show.explorer import frontend
 
 # %% ../../nbs/queries/images.ipynb #abe713ba
 PRETRAIN = dict(pre_epochs=100, pre_lr=0.01, pre_batch=128, pre_decay=5e-4, pre_augment='crop_flip')
