@@ -294,5 +294,5 @@ def distill(
 
 # %% ../nbs/04_distill.ipynb #9b8a6d20
 if __name__ == '__main__' and 'get_ipython' not in globals():
-    from remember_past import ranks
+    from remember_past.lab import torchrun as ranks
     ranks.distill()

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from .errors import BadInput, check
 from .data.load import ClassSampler
-from .runs import write_bytes
+from .lab.runs import write_bytes
 from .data.whiten import whitening_from
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 

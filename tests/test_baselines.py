@@ -2,11 +2,11 @@
 import csv
 from pathlib import Path
 import pytest
-from remember_past import reproduce as R
+from remember_past.lab import reproduce as R
 from remember_past.baselines.methods import LEARNERS, PROTOCOLS
-from remember_past.cells import CELL, cell_settings, learning, run_cell
-from remember_past.runs import find_records, settings_hash
-from remember_past.verify import check_files
+from remember_past.lab.distillation import CELL, cell_settings, learning, run_cell
+from remember_past.lab.runs import find_records, settings_hash
+from remember_past.lab.verify import check_files
 
 HERE = Path(__file__).resolve().parents[1]
 

@@ -1,10 +1,10 @@
 "The bench: every arm returns the same meta-gradient, memory grows by one weight vector a step, and a bench that cannot go on says so"
 import json, multiprocessing, os
 import pytest, torch
-from remember_past import bench as B
+from remember_past.lab import bench as B
 from remember_past.errors import BadInput
 from remember_past.nets import make_net, n_params
-from remember_past.runs import find_records, write_json
+from remember_past.lab.runs import find_records, write_json
 from remember_past.train import steps_for
 
 SMALL = dict(width=8, shape=(1, 8, 8), steps=4, batch=6)
@@ -177,7 +177,7 @@ def fake_record(folder, grid='quick'):
 def test_cost_notebook(tmp_path, monkeypatch, measured):
     "The notebook lays a record out, and says of what is not there that it is not"
     from pathlib import Path
-    from remember_past import reproduce as R
+    from remember_past.lab import reproduce as R
     if measured: fake_record(tmp_path/'runs')
     monkeypatch.setattr(R, 'repo_root', lambda: tmp_path)
     cells = json.loads((Path(__file__).parents[1]/'nbs'/'paper'/'cost.ipynb').read_text(encoding='utf-8'))['cells']

@@ -4,10 +4,10 @@ import pytest, torch
 from safetensors.torch import load_file
 from remember_past.bptt import captured, unroll
 from remember_past.continual.learners import ConvNets, first_weights, stream_net
-from remember_past.continual.runs import LEARNERS, continual_settings, make_learner, make_streams, passes
-from remember_past.kinds import kind_of, run_of
+from remember_past.lab.continual import LEARNERS, continual_settings, make_learner, make_streams, passes
+from remember_past.lab.experiments import kind_of, run_of
 from remember_past.nets import ConvNet, MLP, fresh_params
-from remember_past.reproduce import cells_of
+from remember_past.lab.reproduce import cells_of
 from remember_past.train import steps_for
 
 if not torch.cuda.is_available(): pytest.skip('no CUDA device here', allow_module_level=True)

@@ -2,7 +2,7 @@
 import itertools, json, random, resource, signal, struct, warnings, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch, yaml
-from remember_past import reproduce as R
+from remember_past.lab import reproduce as R
 from remember_past.data.load import load_data
 from remember_past.errors import BadInput
 from remember_past.memory import Memory

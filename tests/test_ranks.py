@@ -2,10 +2,11 @@
 import json, os, shutil, socket, subprocess, sys
 from pathlib import Path
 import pytest
-from remember_past import reproduce as R, verify as V
-from remember_past.cells import cell_settings, run_cell
+from remember_past.lab import reproduce as R
+from remember_past.lab import verify as V
+from remember_past.lab.distillation import cell_settings, run_cell
 from remember_past.memory import Memory
-from remember_past.runs import Run, write_bytes
+from remember_past.lab.runs import Run, write_bytes
 from test_survive import SMALL, clone, command, ended, grid, one_thread
 
 PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]

@@ -2,7 +2,7 @@
 import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
-from remember_past import reproduce as R
+from remember_past.lab import reproduce as R
 from remember_past.memory import Memory
 
 HERE = Path(__file__).resolve().parents[1]

@@ -2,11 +2,11 @@
 import os, signal, subprocess, sys, time, warnings
 import pytest
 from remember_past.errors import BadInput
-from remember_past.runs import Run, find_records, read_record, settings_hash, write_bytes, write_json
+from remember_past.lab.runs import Run, find_records, read_record, settings_hash, write_bytes, write_json
 
 WRITER = '''
 import sys, torch
-from remember_past.runs import Run
+from remember_past.lab.runs import Run
 run = Run(sys.argv[1], 'kill', dict(a=1))
 i = 0
 while True:
@@ -16,7 +16,7 @@ while True:
 '''
 HOLDER = '''
 import sys, time
-from remember_past.runs import Run
+from remember_past.lab.runs import Run
 with Run(sys.argv[1], 'lock', dict(a=1)).locked():
     print('held', flush=True)
     time.sleep(60)

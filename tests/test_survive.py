@@ -7,10 +7,12 @@ from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 import pytest, torch, yaml
-from remember_past import cells as C, reproduce as R, workers as W
-from remember_past.cells import cell_settings, run_cell
+from remember_past.lab import distillation as C
+from remember_past.lab import reproduce as R
+from remember_past.lab import workers as W
+from remember_past.lab.distillation import cell_settings, run_cell
 from remember_past.errors import BadInput
-from remember_past.runs import Run, find_records
+from remember_past.lab.runs import Run, find_records
 
 HERE = Path(__file__).resolve().parents[1]
 SMALL = dict(data='digits', whiten='standardize', scale=1, bases=6, width=4, depth=2, inner_steps=4, inner_lr=.1, per_class=4, outer='adam', outer_lr=.02,
@@ -270,7 +272,8 @@ def test_disk_full(tmp_path, undisturbed):
     mounted = os.geteuid() == 0 and subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(disk)], capture_output=True).returncode == 0
     code = f'''
 import os, resource, signal, sys, json
-from remember_past import cells as C, workers as W
+from remember_past.lab import distillation as C
+from remember_past.lab import workers as W
 if not {mounted}: signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 learn = C.learn
 C.learn = lambda *a, **k: learn(*a, **k, every=0)       # a checkpoint after each iteration

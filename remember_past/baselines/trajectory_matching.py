@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from ..errors import check
 from ..data.augment import Augment
 from ..nets import fresh_params
-from ..runs import settings_hash
+from ..lab.runs import settings_hash
 from ..memory import Memory, digest, read_tensors
 from ..bptt import unroll
 from ..train import generator, draw_seed, train, epochs

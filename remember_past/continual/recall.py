@@ -18,7 +18,7 @@ from ..addressing import enlarge
 from ..data.augment import Augment
 from safetensors.torch import save as to_bytes
 from ..memory import Memory, read_tensors
-from ..runs import write_bytes
+from ..lab.runs import write_bytes
 from ..engine.mlp import FusedMLP, gate
 from ..nets import MLP, fresh_params
 from ..train import draw_seed, generator, steps_for, train

@@ -16,13 +16,13 @@ from ..errors import check
 from ..data.load import Dataset, load_data, pick_device
 from ..data.augment import Augment
 from ..nets import fresh_params, make_net
-from ..runs import Run
-from ..kinds import Kind
+from ..lab.runs import Run
+from ..lab.experiments import Kind
 from ..memory import Memory, budget, rows_for
 from ..train import draw_seed, epochs, generator, many, steps_for, train_all
 from ..distill import thinned
 from ..evaluate import PROTOCOL, accuracy, answers, protocol_text
-from ..cells import CELL, METHODS, OPTIONS, cell_data, cell_settings, first_memory, learn, protocol_of
+from ..lab.distillation import CELL, METHODS, OPTIONS, cell_data, cell_settings, first_memory, learn, protocol_of
 
 # %% ../../nbs/queries/extrapolation.ipynb #948a9d37
 def tasks_of(

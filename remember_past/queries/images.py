@@ -22,13 +22,13 @@ from ..errors import check, nearest
 from ..data.load import ClassSampler, pick_device
 from ..data.augment import Augment
 from ..nets import make_net, fresh_params
-from ..runs import Run
-from ..kinds import Kind
+from ..lab.runs import Run
+from ..lab.experiments import Kind
 from ..memory import Memory, budget, read_tensors
 from ..bptt import unroll, end_loss, draw_batches
 from ..train import generator, draw_seed, steps_for, train_all
 from ..distill import Distiller, OUTER, backward, copy_state, thinned
-from ..cells import cell_data, learn
+from ..lab.distillation import cell_data, learn
 from ..show.pictures import sheet, to_pixels
 from ..show.explorer import frontend
 
@@ -592,7 +592,7 @@ def images_stem(settings:dict)->str: # as cifar100-5way-1shot-images-seed0
 
 def images_paper(
     settings:dict,   # complete settings of a run
-    numbers:dict,    # the paper's, see [Reproduce](../95_reproduce.ipynb)
+    numbers:dict,    # the paper's, see [Reproduce](../lab/reproduce.ipynb)
 )->list:             # [mean, None] in percent; None where the paper has no such cell
     "What the paper reports"
     row = dict(nearest='nearest neighbor', classify='classify-then-recall', images='image addressing').get(settings['method'])
