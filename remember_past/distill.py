@@ -16,7 +16,8 @@ from .data.augment import Augment
 from .nets import fresh_params
 from .memory import Memory
 from .bptt import unroll, end_loss, draw_batches
-from .train import Stacked, generator, draw_seed, many, steps_for
+from .train import generator, draw_seed
+from .engine.choose import Stacked, many, steps_for
 
 # %% ../nbs/04_distill.ipynb #90b8b2ed
 OUTER = dict(

@@ -14,7 +14,8 @@ from .errors import check, nearest
 from .data.augment import Augment
 from .nets import fresh_params
 from .memory import Memory
-from .train import generator, draw_seed, many, steps_for, train_all, epochs
+from .train import generator, draw_seed, train_all, epochs
+from .engine.choose import many, steps_for
 
 # %% ../nbs/05_evaluate.ipynb #e9971cc7
 PROTOCOL = dict(

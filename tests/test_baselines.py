@@ -5,7 +5,8 @@ import pytest
 from remember_past.lab import reproduce as R
 from remember_past.baselines.methods import LEARNERS, PROTOCOLS
 from remember_past.lab.distillation import CELL, cell_settings, learning, run_cell
-from remember_past.lab.runs import find_records, settings_hash
+from remember_past.lab.runs import find_records
+from remember_past.files import settings_hash
 from remember_past.lab.verify import check_files
 
 HERE = Path(__file__).resolve().parents[1]

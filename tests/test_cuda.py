@@ -2,13 +2,14 @@
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
-from remember_past.bptt import captured, unroll
+from remember_past.bptt import unroll
+from remember_past.engine.cuda import captured
 from remember_past.continual.learners import ConvNets, first_weights, stream_net
 from remember_past.lab.continual import LEARNERS, continual_settings, make_learner, make_streams, passes
 from remember_past.lab.experiments import kind_of, run_of
 from remember_past.nets import ConvNet, MLP, fresh_params
 from remember_past.lab.reproduce import cells_of
-from remember_past.train import steps_for
+from remember_past.engine.choose import steps_for
 
 if not torch.cuda.is_available(): pytest.skip('no CUDA device here', allow_module_level=True)
 HERE = Path(__file__).resolve().parents[1]

@@ -6,7 +6,8 @@ from remember_past.lab import reproduce as R
 from remember_past.lab import verify as V
 from remember_past.lab.distillation import cell_settings, run_cell
 from remember_past.memory import Memory
-from remember_past.lab.runs import Run, write_bytes
+from remember_past.lab.runs import Run
+from remember_past.files import write_bytes
 from test_survive import SMALL, clone, command, ended, grid, one_thread
 
 PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]

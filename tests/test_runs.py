@@ -2,7 +2,8 @@
 import os, signal, subprocess, sys, time, warnings
 import pytest
 from remember_past.errors import BadInput
-from remember_past.lab.runs import Run, find_records, read_record, settings_hash, write_bytes, write_json
+from remember_past.lab.runs import Run, find_records, read_record
+from remember_past.files import settings_hash, write_bytes, write_json
 
 WRITER = '''
 import sys, torch

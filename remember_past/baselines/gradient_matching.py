@@ -9,7 +9,8 @@ __all__ = ['LOOPS', 'GradientMatching']
 import torch
 from fastcore.basics import patch
 from torch import Tensor
-from ..bptt import Flat, once
+from ..bptt import once
+from ..engine.steps import Flat
 from ..train import train, epochs
 from .learner import Learner, SHARED
 

@@ -15,7 +15,8 @@ from ..data.load import ClassSampler
 from ..data.augment import Augment
 from ..nets import fresh_params
 from ..memory import Memory
-from ..train import generator, draw_seed, steps_for
+from ..train import generator, draw_seed
+from ..engine.choose import steps_for
 from ..distill import Distiller, Diverged
 
 # %% ../../nbs/baselines/learner.ipynb #99798082

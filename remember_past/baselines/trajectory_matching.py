@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from ..errors import check
 from ..data.augment import Augment
 from ..nets import fresh_params
-from ..lab.runs import settings_hash
-from ..memory import Memory, digest, read_tensors
+from ..files import settings_hash
+from ..memory import Memory
+from ..files import digest, read_tensors
 from ..bptt import unroll
 from ..train import generator, draw_seed, train, epochs
 from ..distill import Diverged

@@ -17,12 +17,15 @@ from ..errors import check, nearest
 from ..addressing import enlarge
 from ..data.augment import Augment
 from safetensors.torch import save as to_bytes
-from ..memory import Memory, read_tensors
-from ..lab.runs import write_bytes
+from ..memory import Memory
+from ..files import read_tensors
+from ..files import write_bytes
 from ..engine.mlp import FusedMLP, gate
 from ..nets import MLP, fresh_params
-from ..train import draw_seed, generator, steps_for, train
-from ..bptt import Flat, end_loss, unroll
+from ..train import draw_seed, generator, train
+from ..engine.choose import steps_for
+from ..bptt import end_loss, unroll
+from ..engine.steps import Flat
 from .learners import Learner, Store, first_weights
 
 # %% ../../nbs/continual/recall.ipynb #2f45319b

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check
-from ..bptt import captured
+from ..engine.cuda import captured
 from ..engine.mlp import gate, loss_slope
 from .learners import ConvNets, Learner, Nets, clipped
 

@@ -11,7 +11,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import check
-from ..bptt import Flat
+from .steps import Flat
 from .mlp import gate, loss_slope, loss_slope_dual
 from ..nets import MLP
 

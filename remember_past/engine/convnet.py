@@ -12,7 +12,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import BadInput, check
-from ..bptt import Flat
+from .steps import Flat
 
 # %% ../../nbs/engine/convnet.ipynb #123f45ec
 def _block_forward(

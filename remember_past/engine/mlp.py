@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import check
-from ..bptt import Flat
+from .steps import Flat
 
 # %% ../../nbs/engine/mlp.ipynb #ab7a5cf6
 def _mlp_form(

@@ -9,7 +9,7 @@ __all__ = ['shrunk', 'OneByOne']
 import torch
 from torch import Tensor, nn
 from fastcore.basics import patch
-from ..bptt import captured
+from .cuda import captured
 from .conv import FusedConv
 from .mlp import gate
 

@@ -18,11 +18,14 @@ from torch.func import functional_call
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from ..errors import BadInput, check, nearest, one_sentence
-from .runs import Run, find_records, peak, write_bytes, write_json
+from .runs import Run, find_records, peak
+from ..files import write_bytes, write_json
 from ..data.load import pick_device
 from ..nets import fresh_params, make_net
-from ..bptt import Flat, FuncSteps, end_loss, unroll
-from ..train import generator, many, steps_for, train_all
+from ..bptt import end_loss, unroll
+from ..engine.steps import Flat, FuncSteps
+from ..train import generator, train_all
+from ..engine.choose import many, steps_for
 
 # %% ../../nbs/lab/bench.ipynb #d0a0694d
 _CASE = dict(

@@ -14,12 +14,15 @@ from ..errors import check, nearest
 from ..data.load import load_data, pick_device, ClassSampler
 from ..data.whiten import WHITENINGS, fit_whitening
 from ..nets import make_net, NETS
-from .runs import Run, plain, waits
+from .runs import Run, waits
+from ..files import plain
 from .experiments import Kind
 from ..memory import Memory, budget, rows_for, smaller
-from ..bptt import memory_for
+from ..engine.cost import memory_for
 from ..distill import Distiller, OUTER, thinned
-from ..train import generator, many, steps_for, time_for
+from ..train import generator
+from ..engine.cost import time_for
+from ..engine.choose import many, steps_for
 from ..evaluate import evaluate, train_nets, protocol_text, PROTOCOL, SCHEDULES, LOSSES
 from ..baselines.methods import LEARNERS, TITLES, published, published_protocol, first_images
 from ..baselines.learner import check_whole

@@ -15,7 +15,8 @@ import numpy as np, pandas as pd, yaml
 from safetensors import safe_open
 from fastcore.script import Param, anno_parser
 from ..errors import BadInput, check, nearest, one_sentence
-from .runs import Run, canonical, find_records, settings_hash, write_bytes, write_json
+from .runs import Run, find_records
+from ..files import canonical, settings_hash, write_bytes, write_json
 from ..data.load import DATASETS, data_root, load_data, pick_device, present
 from ..nets import make_net
 from ..memory import Memory

@@ -10,7 +10,8 @@ import hashlib, math, statistics, warnings
 from pathlib import Path
 from fastcore.script import Param
 from ..errors import check
-from .runs import Run, find_records, plain, read_record, settings_hash
+from .runs import Run, find_records, read_record
+from ..files import plain, settings_hash
 from .experiments import cell_name, kind_of, run_of
 from ..data.load import pick_device, present
 from ..memory import Memory

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from ..errors import BadInput
-from .runs import write_bytes, write_json
+from ..files import write_bytes, write_json
 from .experiments import cell_name, kind_of, run_of, work
 
 # %% ../../nbs/lab/workers.ipynb #5471e865

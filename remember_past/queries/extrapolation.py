@@ -16,7 +16,8 @@ from ..nets import fresh_params, make_net
 from ..lab.runs import Run
 from ..lab.experiments import Kind
 from ..memory import Memory, budget, rows_for
-from ..train import draw_seed, epochs, generator, many, steps_for, train_all
+from ..train import draw_seed, epochs, generator, train_all
+from ..engine.choose import many, steps_for
 from ..distill import thinned
 from ..evaluate import PROTOCOL, accuracy, answers, protocol_text
 from ..lab.distillation import CELL, METHODS, OPTIONS, cell_data, cell_settings, first_memory, learn, protocol_of

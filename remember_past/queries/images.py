@@ -20,9 +20,11 @@ from ..data.augment import Augment
 from ..nets import make_net, fresh_params
 from ..lab.runs import Run
 from ..lab.experiments import Kind
-from ..memory import Memory, budget, read_tensors
+from ..memory import Memory, budget
+from ..files import read_tensors
 from ..bptt import unroll, end_loss, draw_batches
-from ..train import generator, draw_seed, steps_for, train_all
+from ..train import generator, draw_seed, train_all
+from ..engine.choose import steps_for
 from ..distill import Distiller, OUTER, backward, copy_state, thinned
 from ..lab.distillation import cell_data, learn
 from ..show.pictures import sheet, to_pixels
