@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..errors import check
 from .steps import Flat, Steps
 from .cuda import Replayed
-from .mlp import gate, loss_slope, loss_slope_dual
+from .shared import check_step, gate, loss_slope, loss_slope_dual
 from ..nets import MLP
 
 # %% ../../nbs/engine/conv.ipynb #4676f06d
@@ -202,24 +202,15 @@ def along(self:FusedConv,
 
 # %% ../../nbs/engine/conv.ipynb #29a0453c
 @patch
-def valid(self:FusedConv,
-    w:Tensor,      # parameters
-    x:Tensor,      # images
-    y:Tensor,      # labels
-    v:Tensor=None, # direction, if there is one
-):
-    "BadInput unless shapes, number types and devices belong together"
-    P, units = self.flat.size, next(l for l in self.layers if type(l) is nn.Linear).in_features
-    for u in (w,) if v is None else (w, v): check(u.shape == (P,), f'this network has {P} parameters; give weights and directions as one flat vector ({P},), not {tuple(u.shape)}')
-    same = [x] + [t for t in (y, v) if t is not None and t.is_floating_point()]
-    check(all(u.dtype == w.dtype and u.device == w.device for u in same), 'weights, images, directions and soft labels differ in number type or device; convert them to one')
-    size = x.shape[1:]
+def _check(self:FusedConv, w, x, y, v=None, soft=False):
+    "BadInput unless the arguments of a step belong together"
+    units, size = next(l for l in self.layers if type(l) is nn.Linear).in_features, x.shape[1:]
     for l in self.layers:
         if type(l) is nn.Linear or len(size) != 3 or size[0] != l.in_channels: break
         size = (l.out_channels, *((s + 2*l.padding[0] - l.kernel_size[0])//l.stride[0] + 1 for s in size[1:]))
-    check(len(x) and len(size) == 3 and type(l) is nn.Linear and math.prod(size) == units, f'images of shape {tuple(x.shape)} do not fit this network; give N x {getattr(self.layers[0], "in_channels", "C")} x H x W with {units} numbers after its convolutions')
-    check(y.shape == (len(x), self.n_classes) if y.is_floating_point() else y.shape == x.shape[:1] and y.dtype == torch.int64,
-          f'labels must be int64 class numbers ({len(x)},) or floats ({len(x)}, {self.n_classes}), not {y.dtype} {tuple(y.shape)}')
+    fit = len(x) > 0 and len(size) == 3 and type(l) is nn.Linear and math.prod(size) == units
+    wants = f'N x {getattr(self.layers[0], "in_channels", "C")} x H x W with {units} numbers after its convolutions'
+    check_step(self, w, x, y, v, soft, fit, wants)
 
 # %% ../../nbs/engine/conv.ipynb #59caea1d
 @patch
@@ -231,7 +222,7 @@ def grad(self:FusedConv,
     want_x:bool=False, # also the gradient by the images?
 )->tuple:      # mean loss (), gradient (P,), with `want_x` the gradient by `x`
     "Loss and gradient"
-    self.valid(w, x, y)
+    self._check(w, x, y)
     ws, g = self.pieces(self.turned(w)), self.room(w, w.shape, 'gradient')
     o, inputs = self.up(ws, self.gather_images(x, 'grad'), 'grad')
     loss, d = loss_slope(o, y)
@@ -257,8 +248,7 @@ def hvp(self:FusedConv,
     soft:bool=False,  # also for the label rows? They must be floats then
 )->tuple:             # derivatives along v of the gradients by w, by x, by y or None; shaped like those
     "The derivative of the gradients along a direction in weight space"
-    check(not soft or y.is_floating_point(), 'class numbers have no derivative; give labels as floats, N x classes, or soft=False')
-    self.valid(w, x, y, v)
+    self._check(w, x, y, v, soft)
     ws, g, rows = self.pieces(self.turned(w)), self.room(w, w.shape, 'gradient'), self.gather_images(x, 'grad')
     o, inputs = self.up(ws, rows, 'grad')
     slopes = self.down(ws, inputs, loss_slope(o, y)[1], None, 'grad')

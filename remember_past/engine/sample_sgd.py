@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastcore.basics import patch
 from .cuda import captured
 from .conv import FusedConv
-from .mlp import gate
+from .shared import gate
 
 # %% ../../nbs/engine/sample_sgd.ipynb #53c449c8
 def shrunk(
