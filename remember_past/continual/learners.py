@@ -15,8 +15,7 @@ from fastcore.basics import patch
 from ..errors import check, nearest
 from ..engine.conv import FusedConv
 from ..engine.sample_sgd import OneByOne, shrunk
-from ..engine.mlp import FusedMLP
-from ..engine.shared import gate, loss_slope
+from ..engine.mlp import FusedMLP, gate, loss_slope
 from ..nets import MLP
 from ..train import generator
 
