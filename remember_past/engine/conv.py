@@ -278,6 +278,3 @@ def fits(cls:FusedConv, net:nn.Module, loss=None, device='cpu')->bool:
 def make(cls:FusedConv, net:nn.Module, loss=None, device='cpu'):
     "The steps of a network; on a CUDA device each call is one recorded graph"
     return Replayed(cls(net)) if torch.device(device).type == 'cuda' else cls(net)
-
-# %% ../../nbs/engine/conv.ipynb #7255ecc3
-FusedConv.turned, FusedConv.room, FusedConv.rooms = FusedConv.channels_last, FusedConv.buffer, property(lambda self: self.buffers)
