@@ -3,7 +3,7 @@ import hashlib, json
 from pathlib import Path
 import pytest
 from remember_past.lab.distillation import cell_settings, run_cell
-from remember_past.engine.convnet import SOURCE
+from remember_past.engine.native import SOURCE
 from remember_past.lab.experiments import kind_of
 from remember_past.memory import Memory
 from remember_past.lab.runs import find_records
