@@ -4,7 +4,7 @@ import pytest, torch
 from safetensors.torch import load_file
 from remember_past.bptt import unroll
 from remember_past.engine.cuda import captured
-from remember_past.continual.learners import ConvNets, first_weights, stream_net
+from remember_past.continual.nets import ConvNets, first_weights, stream_net
 from remember_past.lab.continual import LEARNERS, continual_settings, make_learner, make_streams, passes
 from remember_past.lab.experiments import kind_of, run_of
 from remember_past.nets import ConvNet, MLP, fresh_params
@@ -117,7 +117,7 @@ def test_single_samples_are_those_of_the_cpu():
     said = {}
     for d in 'cpu', 'cuda':
         nets, w = ConvNets(form), first_weights(form, [0], 'kaiming').to(d)
-        for k, lists in (12, 2), (12, 2), (4, 1): nets.singles(w, x[:, :k].to(d), y[:, :k].to(d), .05, 0, .5, lists, clip=1.)
+        for k, lists in (12, 2), (12, 2), (4, 1): nets.sgd_by_sample(w, x[:, :k].to(d), y[:, :k].to(d), .05, 0, .5, lists, clip=1.)
         said[d] = w
     assert rel(said['cuda'], said['cpu']) < 1e-3
 

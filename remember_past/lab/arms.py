@@ -16,7 +16,7 @@ from ..errors import check, nearest
 from ..nets import fresh_params, make_net
 from ..bptt import end_loss, unroll
 from ..engine.steps import Flat, FuncSteps
-from ..engine.choose import many, steps_for
+from ..engine.choose import steps_for
 from ..train import generator, train_all
 
 # %% ../../nbs/lab/arms.ipynb #d0a0694d
@@ -203,7 +203,7 @@ def _by_training(
     together:bool,   # stacked, or one after the other?
 ):                  # run(T)
     "Train the networks of an evaluation"
-    steps = _generic(p) if together and many(steps_for(p.net)) is None else steps_for(p.net)
+    steps = _generic(p) if together and steps_for(p.net).stacked(2) is None else steps_for(p.net)
     return lambda T: train_all(steps, p.ws, p.X, p.Y, [p.batches[:T]]*len(p.ws), p.lr, p.momentum, together=together)
 
 # %% ../../nbs/lab/arms.ipynb #ce8b616f

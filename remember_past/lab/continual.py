@@ -16,7 +16,8 @@ from .runs import Run, device_name, waits
 from .experiments import Kind
 from ..continual.streams import BENCHMARKS, make_stream
 from ..continual.metrics import forgetting, packed, retained, transfer
-from ..continual.learners import ConvNets, EWC, GEM, Multitask, Nets, Online, stream_net
+from ..continual.nets import ConvNets, Nets, stream_net
+from ..continual.learners import EWC, GEM, Multitask, Online
 from ..continual.recall import FRESH, Recall, RecallAugment, RecallMeans, RecallOffline, RecallOfflineVote, RecallSupport, RecallSupportVote, RecallVote
 from ..continual.replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
 from ..continual.kernel import KCL, StableSGD
