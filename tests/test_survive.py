@@ -312,3 +312,20 @@ def test_ray(tmp_path, undisturbed):
     assert [r['state'] for r in todo] == ['made']*2 and killed
     mine, theirs = numbers(find_records(tmp_path)), numbers(find_records(undisturbed))
     assert len(mine) == 2 and all(theirs[k] == v for k, v in mine.items())
+
+
+def test_interrupt_in_the_middle_of_a_step(tmp_path, undisturbed, monkeypatch):
+    "Ctrl-C while the optimiser has moved the tables and the counter has not: it waits, a checkpoint is left, and the run goes on from there"
+    settings, step, pressed = cell_settings(**SMALL), torch.optim.Adam.step, []
+    def press(self, *a, **k):
+        out = step(self, *a, **k)
+        if not pressed: pressed.append(1); os.kill(os.getpid(), signal.SIGINT)
+        return out
+    monkeypatch.setattr(torch.optim.Adam, 'step', press)
+    with pytest.raises(KeyboardInterrupt): run_cell(settings, tmp_path)
+    monkeypatch.undo()
+    run = Run(tmp_path, 'cells', settings)
+    assert pressed and run.load_checkpoint()['iteration'] == 1
+    torch.set_num_threads(1)
+    run_cell(settings, tmp_path)
+    assert memories(tmp_path) == {run.hash: memories(undisturbed)[run.hash]}
