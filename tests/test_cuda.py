@@ -8,7 +8,7 @@ from remember_past.continual.nets import ConvNets, first_weights, stream_net
 from remember_past.lab.continual import LEARNERS, continual_settings, make_learner, make_streams, passes
 from remember_past.lab.experiments import kind_of, run_of
 from remember_past.nets import ConvNet, MLP, fresh_params
-from remember_past.lab.reproduce import cells_of
+from remember_past.lab.params import experiments_of
 from remember_past.engine.choose import steps_for
 
 if not torch.cuda.is_available(): pytest.skip('no CUDA device here', allow_module_level=True)
@@ -23,10 +23,10 @@ def no_tf32(monkeypatch):
 
 
 def methods():
-    "One quick cell of each method, cut to a few steps"
+    "One quick experiment of each method, cut to a few steps"
     found = {}
     for table in 'table1', 'table2', 'extrapolation', 'table4':
-        for c in cells_of(HERE, 'quick', table): found.setdefault((kind_of(c).name, c['method']), c)
+        for c in experiments_of(HERE, 'quick', table): found.setdefault((kind_of(c).name, c['method']), c)
     return [pytest.param(c | {k: v for k, v in FEW.items() if k in c and c[k]}, id='-'.join(k)) for k, c in found.items()]
 
 

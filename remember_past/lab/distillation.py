@@ -14,7 +14,7 @@ from ..errors import check, nearest
 from ..data.load import load_data, pick_device, ClassSampler
 from ..data.whiten import WHITENINGS, fit_whitening
 from ..nets import make_net, NETS
-from .runs import Run, waits
+from .runs import Run, held_back, waits
 from ..files import plain
 from .experiments import Kind
 from ..memory import Memory, budget, rows_for, smaller
@@ -155,12 +155,12 @@ def learn(
         if run and clock()['wall']-saved['wall']>every: run.save_checkpoint({**d.state(), 'spent': total()}); saved = clock()
         recent = [h['seconds'] for h in d.history[-50:]]
         if progress: progress(dict(stage='distil', done=d.iteration, of=o['iterations'], loss=d.history[-1]['loss'], seconds_left=statistics.mean(recent)*(o['iterations']-d.iteration)))
-    try: learned = d.run(after)
-    except BaseException:
-        if run and d.iteration and d.whole: run.save_checkpoint({**d.state(), 'spent': total()})
-        raise
+        let_through()
+    with held_back(lambda: d.whole) as let_through:  # Ctrl-C waits while the tables are new and the counter is old
+        try: learned = d.run(after)
+        finally:
+            if run and d.iteration and d.whole: run.save_checkpoint({**d.state(), 'spent': total()})
     if hasattr(d, 'ridge_accuracy'): learned.meta = dict(learned.meta, ridge_accuracy=d.ridge_accuracy(ds.x_test, ds.y_test))
-    if run and d.iteration: run.save_checkpoint({**d.state(), 'spent': total()})  # a stop during the evaluation costs no iteration
     return learned.to('cpu'), d.history, total()
 
 # %% ../../nbs/lab/distillation.ipynb #d07c93e5
