@@ -21,11 +21,11 @@ from ..data.load import DATASETS, data_root, load_data, pick_device, present
 from ..nets import make_net
 from ..memory import Memory
 from .bench import bench_records
-from .experiments import cell_name, kind_named, kind_of
-from .distillation import CELL, KNOWN, OPTIONS, learning, protocol_of, cell_settings, check_budget, cost_text, run_cell
+from .experiments import title_of, kind_named, kind_of
+from .settings import complete, schema_named, DEFAULTS, OPTIONS
+from .distillation import check_budget, cost_text, learning, protocol_of, run_distillation
 from .workers import Line, NOT_FINISHED, expected_minutes, make_missing, reason
 from ..evaluate import evaluate
-from ..baselines.methods import LEARNERS
 
 # %% ../../nbs/lab/reproduce.ipynb #c6087a4d
 def repo_root(
@@ -523,7 +523,7 @@ def _announce(
     for r in cells:
         guess = guesses[todo.index(r)] if r in todo else None
         cost = ', its memory is there and is only evaluated' if r.get('learned') else _predicted(r['settings'], device) if r in todo and device else ''
-        say(f'{cell_name(r["settings"])}: {r["state"]}' + (cost or (f', about {guess:.1f} minutes' if guess else '')))
+        say(f'{title_of(r["settings"])}: {r["state"]}' + (cost or (f', about {guess:.1f} minutes' if guess else '')))
     n = {s: sum(r['state'].startswith(s) for r in cells) for s in ('there', 'missing', 'skipped')}
     cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
     say(f'{len(cells)} cells: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped{cost}')
@@ -533,7 +533,7 @@ def _distinct(
     cells:list,  # complete settings
 )->list:         # their names, with what differs where the name alone is the same
     "Names that tell cells apart"
-    names = [cell_name(s) for s in cells]
+    names = [title_of(s) for s in cells]
     alike = {n: [s for s, m in zip(cells, names) if m == n] for n in names}
     differ = {n: [k for k in dict.fromkeys(k for s in some for k in s) if len({str(s.get(k)) for s in some}) > 1] for n, some in alike.items()}
     return [n + ''.join(f', {k} {s.get(k)}' for k in differ[n][:3]) for n, s in zip(names, cells)]
@@ -578,14 +578,14 @@ def catalogue(
     records = [r for r in find_records(Path(root)/'figures'/profile) if memory_path(r)]
     def apart(s):
         "What tells a cell from others of its name"
-        alike = [r['settings'] for r in records if cell_name(r['settings']) == cell_name(s)]
+        alike = [r['settings'] for r in records if title_of(r['settings']) == title_of(s)]
         return ', '.join(f'{k} {s.get(k)}' for k in sorted({k for o in alike for k in o}) if any(o.get(k) != s.get(k) for o in alike))
     for name in names_at(root, profile):
         for s in cells_of(root, profile, name): shown.setdefault(settings_hash(s), []).append(name)
     for r in records:
         path = memory_path(r)
         with safe_open(str(path), 'pt') as f: head = json.loads((f.metadata() or {}).get('remember_past', '{}'))
-        rows.append({'file': path.name, 'what': cell_name(r['settings']), 'settings': apart(r['settings']), 'accuracy, %': pm((r.get('mean'), r.get('std'))), 'floats': r['floats'],
+        rows.append({'file': path.name, 'what': title_of(r['settings']), 'settings': apart(r['settings']), 'accuracy, %': pm((r.get('mean'), r.get('std'))), 'floats': r['floats'],
                      'tensors': head.get('digest', '')[:8], 'shown in': ', '.join(shown.get(r['run'], [])), 'sha256 of the file': r.get('memory_sha256', '')})
     if not rows: return ''
     frame = pd.DataFrame(sorted(rows, key=lambda r: r['file']))
@@ -654,9 +654,7 @@ def read_settings(
         check(eq and key, f'{p!r} is not a setting; write KEY=VALUE, as ipc=1')
         given[key] = _parse_yaml(value, f'the value of {p!r}') if value else ''
     _plain_values(given)
-    known = {**KNOWN, **getattr(LEARNERS.get(given.get('method')), 'settings', {})}
-    for key in given: check(key in known, f'unknown setting {key!r}; {nearest(key, known)}')
-    settings = cell_settings(**given)
+    settings = schema_named('distillation')(**given)
     _known_data(settings['data'], 'the settings')
     return settings
 
@@ -676,10 +674,10 @@ def rp_distill(
     check(s['method'] not in ('random', 'all'), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     check_budget(s)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
-    if dry_run: print(f'{cell_name(s)}{cost_text(s, device)}'); return
+    if dry_run: print(f'{title_of(s)}{cost_text(s, device)}'); return
     write_bytes(Path(out).with_name(f'.writable.{os.getpid()}'), b'').unlink()  # else refused here, before anything is learned
     line = Line([s]); line.start(0)
-    record = run_cell(s, runs, device, progress=line)
+    record = run_distillation(s, runs, device, progress=line)
     line.end(f'{pm((record["mean"], record["std"]))} %')
     hand_over(record, out)
     print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {pm((record["mean"], record["std"]))} % with {len(record["accuracy"])} fresh networks, {record["minutes"]:.1f} minutes')
@@ -715,7 +713,7 @@ def rp_evaluate(
     check(lr is None or lr > 0, f'a learning rate of {lr} trains nothing; give more than 0')
     memory, device = Memory.load(file), pick_device(device)
     check(data or 'data' in memory.meta.get('settings', {}), f'{file} does not say what data set it was made from, as a memory from Python; give --data')
-    s = CELL | memory.meta.get('settings', {}) | {k: v for k, v in dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr).items() if v is not None}
+    s = DEFAULTS | memory.meta.get('settings', {}) | {k: v for k, v in dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr).items() if v is not None}
     _known_data(s['data'], 'the command' if data else f'the memory {file}')
     ds = load_data(s['data'])
     check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; give the data set it was distilled from')

@@ -16,7 +16,7 @@ from ..errors import check
 from ..data.load import pick_device
 from ..memory import Memory
 from ..distill import Distiller, backward
-from .distillation import cell_data, check_budget, first_memory, learn, run_cell
+from .distillation import check_budget, Distillation, load_whitened, run_distillation
 from .workers import Line
 from .reproduce import command, hand_over, pm, read_settings
 
@@ -79,11 +79,11 @@ def _cell_on_ranks(
 )->dict:            # the record on rank 0, None on the others
     "Compute one cell on all ranks; there is no group afterwards"
     if dist.get_rank() == 0:
-        record = run_cell(settings, runs, device, progress=progress, distiller=_RankDistiller)
+        record = run_distillation(settings, runs, device, progress=progress, distiller=_RankDistiller)
         if dist.is_initialized(): _share(); _leave()
         return record
-    ds, white = cell_data(settings, None, device)
-    try: learn(settings, ds, first_memory(settings, ds, white), distiller=_RankDistiller)
+    d = Distillation(settings, *load_whitened(settings, None, device))
+    try: d.learn(d.start(), distiller=_RankDistiller)
     except _Nothing: _leave()
 
 # %% ../../nbs/lab/torchrun.ipynb #2f964989

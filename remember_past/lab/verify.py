@@ -12,7 +12,7 @@ from fastcore.script import Param
 from ..errors import check
 from .runs import Run, find_records, read_record
 from ..files import plain, settings_hash
-from .experiments import cell_name, kind_of, run_of
+from .experiments import title_of, kind_of, run_of
 from ..data.load import pick_device, present
 from ..memory import Memory
 from .workers import expected_minutes, reason
@@ -69,7 +69,7 @@ def _status_text(
     kinds = ('done', 'running', 'failed', 'begun', 'missing')
     n = {k: sum(r['state'].startswith(k) for r in rows) for k in kinds}
     minutes = lambda r: '-' if r['minutes'] is None else f'{r["minutes"]:.1f}' if r['state'] == 'done' else f'about {r["minutes"]:.1f}'
-    table = aligned([['cell', 'minutes', 'state'], *([cell_name(r['settings']), minutes(r), r['state']] for r in rows)])
+    table = aligned([['cell', 'minutes', 'state'], *([title_of(r['settings']), minutes(r), r['state']] for r in rows)])
     todo = [r for r in rows if r['state'] != 'done']
     hours, unknown = sum(r['left'] or 0 for r in todo)/60, sum(r['left'] is None for r in todo)
     cost = f'; about {hours:.1f} hours left for one process' if unknown < len(todo) else ''
@@ -169,8 +169,8 @@ def rp_verify(
     check(nets is None or nets >= 1, f'{nets} networks verify nothing; give 1 or more')
     all_ok = True
     for c in _claims(what, profile, runs):
-        if c.get('missing'): print(f'{cell_name(c["settings"])}: not made yet', flush=True); continue
+        if c.get('missing'): print(f'{title_of(c["settings"])}: not made yet', flush=True); continue
         result = verify(kind_of(c['settings']).settings(**c['settings']), c['accuracy'], c['memory'], device, nets, seed)
         all_ok = all_ok and result['ok'] is not False
-        print(f'{cell_name(c["settings"])}: {"differs" if result["ok"] is False else "stands" if result["ok"] else "not compared"}; {result["text"]}', flush=True)
+        print(f'{title_of(c["settings"])}: {"differs" if result["ok"] is False else "stands" if result["ok"] else "not compared"}; {result["text"]}', flush=True)
     if not all_ok: raise SystemExit(1)

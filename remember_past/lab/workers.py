@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 from ..errors import BadInput
 from ..files import write_bytes, write_json
-from .experiments import cell_name, kind_of, run_of, work
+from .experiments import title_of, kind_of, run_of, work
 
 # %% ../../nbs/lab/workers.ipynb #5471e865
 def expected_minutes(
@@ -51,7 +51,7 @@ def start(self:Line,
 ):
     "A cell begins"
     self.i, self.began = i, time.monotonic()
-    if not self.live: self.write(f'cell {i+1} of {len(self.cells)}  {cell_name(self.cells[i])}')
+    if not self.live: self.write(f'cell {i+1} of {len(self.cells)}  {title_of(self.cells[i])}')
 
 @patch
 def write(self:Line,
@@ -78,7 +78,7 @@ def __call__(self:Line,
     now, last = time.monotonic(), news['done'] == news['of']
     if now - self.shown < (0.2 if self.live else self.every) and not (last and self.live): return
     self.shown, rest = now, self.rest()
-    text = f'cell {self.i+1} of {len(self.cells)}  {cell_name(self.cells[self.i])}  {news["stage"]} {news["done"]}/{news["of"]}'
+    text = f'cell {self.i+1} of {len(self.cells)}  {title_of(self.cells[self.i])}  {news["stage"]} {news["done"]}/{news["of"]}'
     if news.get('loss') is not None: text += f'  loss {news["loss"]:.3f}'
     if news.get('seconds_left') is not None: text += f'  left {_clock(news["seconds_left"])}'
     if rest: text += f'  others about {_clock(rest)}'
@@ -92,7 +92,7 @@ def end(self:Line,
     took = time.monotonic() - self.began
     self.took.append(took)
     self.paces[_sort(self.cells[self.i])] = took/max(1, work(self.cells[self.i]))
-    self.write(f'cell {self.i+1} of {len(self.cells)}  {cell_name(self.cells[self.i])}  {text}  {_clock(took)}', end=True)
+    self.write(f'cell {self.i+1} of {len(self.cells)}  {title_of(self.cells[self.i])}  {text}  {_clock(took)}', end=True)
 
 # %% ../../nbs/lab/workers.ipynb #f5fc8eed
 def reason(
@@ -119,7 +119,7 @@ class _OutOfTime(Exception):
 def _in_time(
     progress,     # see `Line`; may be None
     until:float,  # seconds as `time.time` counts them; None is for ever
-):                # a callback for `run_cell`
+):                # a callback for `run_distillation`
     "News are passed on; after the last step that fits, `_OutOfTime` is raised"
     def tell(news):
         if progress: progress(news)
@@ -290,7 +290,7 @@ def start(self:_Board,
     i:int,  # number of the cell
 ):
     "A worker begins a cell"
-    self.begun[i], self.lines[w] = time.monotonic(), f'worker {w+1}  cell {i+1} of {len(self.cells)}  {cell_name(self.cells[i])}'
+    self.begun[i], self.lines[w] = time.monotonic(), f'worker {w+1}  cell {i+1} of {len(self.cells)}  {title_of(self.cells[i])}'
     self.show()
 
 @patch
@@ -300,7 +300,7 @@ def __call__(self:_Board,
     news:dict,  # see `Line`
 ):
     "News from a worker"
-    text = f'worker {w+1}  cell {i+1} of {len(self.cells)}  {cell_name(self.cells[i])}  {news["stage"]} {news["done"]}/{news["of"]}'
+    text = f'worker {w+1}  cell {i+1} of {len(self.cells)}  {title_of(self.cells[i])}  {news["stage"]} {news["done"]}/{news["of"]}'
     if news.get('loss') is not None: text += f'  loss {news["loss"]:.3f}'
     if news.get('seconds_left') is not None: text += f'  left {_clock(news["seconds_left"])}'; self.rest[i] = news['seconds_left']
     self.lines[w] = text
@@ -315,7 +315,7 @@ def end(self:_Board,
     "A cell has ended, or its worker has"
     self.ended[i] = time.monotonic() - self.begun.get(i, time.monotonic())
     self.rest.pop(i, None)
-    self.keep(f'cell {i+1} of {len(self.cells)}  {cell_name(self.cells[i])}  {text}  {_clock(self.ended[i])}')
+    self.keep(f'cell {i+1} of {len(self.cells)}  {title_of(self.cells[i])}  {text}  {_clock(self.ended[i])}')
     self.lines[w] = f'worker {w+1}  waits'
     self.show()
 
@@ -575,4 +575,4 @@ def _collect(
     _take_in(todo[i], runs, state, files)
     todo[i]['seconds'] = time.monotonic() - board.begun[i]
     board.ended[i] = todo[i]['seconds']
-    board.keep(f'cell {i+1} of {len(todo)}  {cell_name(todo[i]["settings"])}  {_outcome(todo[i])}')
+    board.keep(f'cell {i+1} of {len(todo)}  {title_of(todo[i]["settings"])}  {_outcome(todo[i])}')
