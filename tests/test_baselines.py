@@ -6,7 +6,8 @@ from remember_past.lab.commands import rp_distill
 from remember_past.lab.params import PROFILES, experiments_of, names_at
 from remember_past.lab.tables import catalogue
 from remember_past.baselines.methods import LEARNERS, PROTOCOLS
-from remember_past.lab.distillation import CELL, cell_settings, learning, run_cell
+from remember_past.lab.settings import complete, DEFAULTS
+from remember_past.lab.distillation import learning, run_distillation
 from remember_past.lab.runs import find_records
 from remember_past.files import settings_hash
 from remember_past.lab.verify import check_files
@@ -34,7 +35,7 @@ def test_committed_records_are_found():
     "A setting that is new today is not in the hash of a record from yesterday"
     records = find_records([HERE/'figures'/p/'records' for p in PROFILES], 'cells')
     assert records
-    for r in records: assert settings_hash(cell_settings(**r['settings'])) == r['run'], r['path']
+    for r in records: assert settings_hash(complete(**r['settings'])) == r['run'], r['path']
     listed = {settings_hash(c) for p in ('small', 'paper') for t in names_at(HERE, p) if t != 'cost' for c in experiments_of(HERE, p, t)}
     lost = [r['path'] for r in records if r['run'] not in listed]
     assert not lost, f'no parameter file asks for {lost}'
@@ -54,10 +55,10 @@ def test_the_list_of_memories_is_that_of_the_records(profile):
 def test_settings_are_a_fixed_point():
     for m in LEARNERS:
         for p in PROTOCOLS:
-            o = cell_settings(method=m, data='mnist', protocol=p)
-            assert cell_settings(**o) == o
-            assert learning(o) == learning(cell_settings(method=m, data='mnist')) and (p == 'paper') == (set(o) == set(cell_settings(method=m, data='mnist')))
-    assert set(cell_settings()) == set(CELL)
+            o = complete(method=m, data='mnist', protocol=p)
+            assert complete(**o) == o
+            assert learning(o) == learning(complete(method=m, data='mnist')) and (p == 'paper') == (set(o) == set(complete(method=m, data='mnist')))
+    assert set(complete()) == set(DEFAULTS)
 
 
 @pytest.mark.parametrize('profile', ['quick', 'small'])
@@ -77,8 +78,8 @@ def test_experts_outlive_an_interruption(tmp_path):
     "A cell of TM that is stopped leaves its experts behind; going on trains none of them again"
     s = dict(data='digits', method='tm', ipc=1, width=4, depth=2, whiten='standardize', iterations=4, inner_steps=2, experts=1, trajectory=2, expert_epochs=1, starts=1, augment='', student_batch=10, outer_lr=1., eval_nets=1, eval_epochs=1)
     def stop(p): raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): run_cell(cell_settings(**s), tmp_path, progress=stop)
+    with pytest.raises(KeyboardInterrupt): run_distillation(complete(**s), tmp_path, progress=stop)
     files = list((tmp_path/'experts').rglob('*.safetensors')); assert len(files) == 1
     before = files[0].stat().st_mtime_ns
-    run_cell(cell_settings(**s), tmp_path); run_cell(cell_settings(**s, eval_momentum=0.8), tmp_path)
+    run_distillation(complete(**s), tmp_path); run_distillation(complete(**s, eval_momentum=0.8), tmp_path)
     assert [*(tmp_path/'experts').rglob('*.safetensors')] == files and files[0].stat().st_mtime_ns == before

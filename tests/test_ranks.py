@@ -3,7 +3,8 @@ import json, os, shutil, socket, subprocess, sys
 from pathlib import Path
 import pytest
 from remember_past.lab import commands as V
-from remember_past.lab.distillation import cell_settings, run_cell
+from remember_past.lab.settings import complete
+from remember_past.lab.distillation import run_distillation
 from remember_past.memory import Memory
 from remember_past.lab.runs import Run
 from remember_past.files import write_bytes
@@ -37,7 +38,7 @@ def test_two_ranks_are_one_process_with_two_inits(tmp_path):
     out, words = tmp_path/'two.safetensors', [*PAIRS, '--runs', tmp_path/'two', '--out']
     code, said = by_torchrun(*words, out)
     assert code == 0, said
-    one = run_cell(cell_settings(**SMALL | dict(inits=2)), tmp_path/'one')
+    one = run_distillation(complete(**SMALL | dict(inits=2)), tmp_path/'one')
     a, b = Memory.load(out), Memory.load(tmp_path/'one'/'cells'/one['run']/'memory.safetensors')
     for x, y in zip(a.parameters(), b.parameters()): assert (x-y).abs().max() < 1e-6
     assert json.loads((tmp_path/'two'/'cells'/one['run']/'record.json').read_text())['settings'] == one['settings']
@@ -51,8 +52,8 @@ def test_status_and_verify(clone, capsys):
     grid(clone, dict(seed=[0, 1, 2, 3]), dict(seed=4, data='svhn'))
     with pytest.raises(SystemExit): V.rp_status(['tinny'])
     assert 'did you mean tiny?' in capsys.readouterr().err
-    settings = [cell_settings(**SMALL, seed=s) for s in range(4)]
-    records = [run_cell(s, clone/'runs') for s in settings[:2]]
+    settings = [complete(**SMALL, seed=s) for s in range(4)]
+    records = [run_distillation(s, clone/'runs') for s in settings[:2]]
     write_bytes(Run(clone/'runs', 'cells', settings[2]).folder/'failed.json', b'{"error": "there was no room"}')
     with Run(clone/'runs', 'cells', settings[3]).locked(): V.rp_status(['tiny'])
     said = capsys.readouterr().out
@@ -76,8 +77,8 @@ def test_status_and_verify(clone, capsys):
 def test_a_claim_that_does_not_stand(clone, capsys):
     "Whoever recomputes the checksum of an edited record still has to train as well"
     grid(clone, dict(seed=0, eval_nets=6))
-    settings = cell_settings(**SMALL | dict(eval_nets=6))
-    record = run_cell(settings, clone/'runs')
+    settings = complete(**SMALL | dict(eval_nets=6))
+    record = run_distillation(settings, clone/'runs')
     run, better = Run(clone/'runs', 'cells', settings), [a/2 + 50 for a in record['accuracy']]
     memory = Memory.load(run.folder/'memory.safetensors')
     memory.meta |= dict(accuracy=better)

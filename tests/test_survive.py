@@ -11,7 +11,8 @@ from remember_past.lab import distillation as C
 from remember_past.lab import commands as R
 from remember_past.lab import workers as W
 from remember_past.lab.ray import make_on_ray
-from remember_past.lab.distillation import cell_settings, run_cell
+from remember_past.lab.settings import complete
+from remember_past.lab.distillation import run_distillation
 from remember_past.errors import BadInput
 from remember_past.lab.runs import Run, failure, find_records
 
@@ -22,7 +23,7 @@ KILLS = int(os.environ.get('REMEMBER_PAST_KILLS', 20))
 LONG = SMALL | dict(iterations=20*max(20, KILLS), inner_steps=8)
 
 
-def cells(n, **changes): return [dict(settings=cell_settings(**SMALL | changes, seed=s)) for s in range(n)]
+def cells(n, **changes): return [dict(settings=complete(**SMALL | changes, seed=s)) for s in range(n)]
 def numbers(records): return {r['run']: (r['accuracy'], r['floats'], r['history'][-1]['loss'] if r['history'] else None) for r in records}
 def memories(runs): return {p.parent.name: p.read_bytes() for p in Path(runs).glob('cells/*/memory.safetensors')}
 
@@ -41,7 +42,7 @@ def undisturbed(tmp_path_factory):
     "The same cells, made by nobody's interference in this process"
     runs = tmp_path_factory.mktemp('undisturbed')
     torch.set_num_threads(1)
-    todo = cells(3) + [dict(settings=cell_settings(**LONG))]
+    todo = cells(3) + [dict(settings=complete(**LONG))]
     W.make_in_turn(todo, runs, out=open(os.devnull, 'w'))
     assert [r['state'] for r in todo] == ['made']*4
     return runs
@@ -131,7 +132,7 @@ class Forked:
 def test_kill_9_at_random_moments(tmp_path, undisturbed, monkeypatch):
     "Workers are killed, starting, loading, distilling or writing; others take over; the records are those of an undisturbed run"
     rng, killed, due, hand_out, hear = random.Random(0), [], [], W.Crew.hand_out, W.Crew.hear
-    todo = [dict(settings=cell_settings(**LONG)), *cells(3)]
+    todo = [dict(settings=complete(**LONG)), *cells(3)]
     def kill_when_due(self):
         hand_out(self)
         hands = [h for h in self.crew.values() if h.job is not None]
@@ -172,7 +173,7 @@ def test_two_workers_are_kept_busy(tmp_path, monkeypatch):
         close(self, hand, state)
     for name, f in dict(hand_out=watch_hands, hear=watch_news, close=watch_end).items(): monkeypatch.setattr(W.Crew, name, f)
     monkeypatch.setattr(W, 'subprocess', types.SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired))
-    todo = [dict(settings=cell_settings(**SMALL | dict(iterations=150, inner_steps=8), seed=s)) for s in range(12)]
+    todo = [dict(settings=complete(**SMALL | dict(iterations=150, inner_steps=8), seed=s)) for s in range(12)]
     W.Crew(todo, tmp_path, 2, out=open(os.devnull, 'w')).run()
     print(f'made by each: {dict(made)}; pairs under way together: {sorted(pairs)}')
     assert [r['state'] for r in todo] == ['made']*12
@@ -211,7 +212,7 @@ def test_command_killed_interrupted_sliced_and_doubled(clone, undisturbed):
 
 def test_slices_stop_in_the_middle(tmp_path, undisturbed):
     "Slice after slice, each ending in the middle of the distillation, and nothing is lost"
-    settings, state, at = cell_settings(**LONG), '', [0]
+    settings, state, at = complete(**LONG), '', [0]
     while state != 'made':
         todo = [dict(settings=settings)]
         W.make_in_turn(todo, tmp_path, out=open(os.devnull, 'w'), until=time.time() + (.3 if len(at) < 4 else 100))
@@ -241,14 +242,14 @@ def interrupted(settings, runs, at):
     def stop(news):
         run = Run(runs, 'cells', settings)
         if news['stage'] == 'distil' and news['done'] == at: raise Stop
-    with pytest.raises(Stop): run_cell(settings, runs, progress=stop)
+    with pytest.raises(Stop): run_distillation(settings, runs, progress=stop)
     return Run(runs, 'cells', settings)
 
 
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'flip', 'sums'])
 def test_damaged_checkpoint(tmp_path, undisturbed, damage):
     "A checkpoint that was cut, or has flipped bits, is noticed; the one before it, or a new start, ends in the same record"
-    settings = cell_settings(**SMALL)
+    settings = complete(**SMALL)
     for at in (4, 8): run = interrupted(settings, tmp_path, at)
     now = run.folder/'checkpoint.pt'
     data = bytearray(now.read_bytes())
@@ -262,13 +263,13 @@ def test_damaged_checkpoint(tmp_path, undisturbed, damage):
     assert (old or {}).get('iteration') == (None if damage == 'sums' else 4)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        run_cell(settings, tmp_path)
+        run_distillation(settings, tmp_path)
     assert memories(tmp_path)[run.hash] == memories(undisturbed)[run.hash]
 
 
 def test_disk_full(tmp_path, undisturbed):
     "The disk fills up while a checkpoint is written: one sentence; with room again, the same command ends in the same record"
-    disk, settings = tmp_path/'disk', cell_settings(**SMALL)
+    disk, settings = tmp_path/'disk', complete(**SMALL)
     disk.mkdir()
     mounted = os.geteuid() == 0 and subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(disk)], capture_output=True).returncode == 0
     code = f'''
@@ -301,8 +302,8 @@ print(json.dumps(W.make_experiment(json.loads(sys.argv[1]), sys.argv[2])[1]))
 def test_ray(tmp_path, undisturbed):
     "Cells as Ray tasks; one task's process is killed, Ray tries again"
     pytest.importorskip('ray', reason="Ray is not installed: pip install 'remember_past[cluster]'")
-    todo = cells(1) + [dict(settings=cell_settings(**LONG))]
-    killed, long = [], Run(tmp_path, 'cells', cell_settings(**LONG), create=False).hash
+    todo = cells(1) + [dict(settings=complete(**LONG))]
+    killed, long = [], Run(tmp_path, 'cells', complete(**LONG), create=False).hash
     def enemy():
         pid = wait_for(lambda: holders(tmp_path).get(long), 200)
         os.kill(pid, signal.SIGKILL); killed.append(pid)
@@ -316,16 +317,16 @@ def test_ray(tmp_path, undisturbed):
 
 def test_interrupt_in_the_middle_of_a_step(tmp_path, undisturbed, monkeypatch):
     "Ctrl-C while the optimiser has moved the tables and the counter has not: it waits, a checkpoint is left, and the run goes on from there"
-    settings, step, pressed = cell_settings(**SMALL), torch.optim.Adam.step, []
+    settings, step, pressed = complete(**SMALL), torch.optim.Adam.step, []
     def press(self, *a, **k):
         out = step(self, *a, **k)
         if not pressed: pressed.append(1); os.kill(os.getpid(), signal.SIGINT)
         return out
     monkeypatch.setattr(torch.optim.Adam, 'step', press)
-    with pytest.raises(KeyboardInterrupt): run_cell(settings, tmp_path)
+    with pytest.raises(KeyboardInterrupt): run_distillation(settings, tmp_path)
     monkeypatch.undo()
     run = Run(tmp_path, 'cells', settings)
     assert pressed and run.load_checkpoint()['iteration'] == 1
     torch.set_num_threads(1)
-    run_cell(settings, tmp_path)
+    run_distillation(settings, tmp_path)
     assert memories(tmp_path) == {run.hash: memories(undisturbed)[run.hash]}

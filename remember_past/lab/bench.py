@@ -52,7 +52,7 @@ def _worker(
             load = 0. if arm in ('compiled', 'throughput') else clocked(tiny, device)[0]
             run = make(problem(case, kind, device))
             pipe.send(dict(start=peak(device, reset=True), load=load))
-            while (todo := pipe.recv()) is not None: pipe.send(serve(run, *todo, device))
+            while (todo := pipe.recv()) is not None: pipe.send(_serve(run, *todo, device))
         except (RuntimeError, ImportError, TypeError, AttributeError, ValueError, MemoryError, OSError) as e:
             if not isinstance(e, BrokenPipeError): pipe.send(dict(error=one_line(e)))
 

@@ -17,8 +17,9 @@ from ..nets import make_net
 from ..memory import Memory
 from ..evaluate import evaluate
 from .console import command, settle
-from .experiments import cell_name, kind_of
-from .distillation import CELL, check_budget, cost_text, protocol_of, run_cell
+from .experiments import title_of, kind_of
+from .distillation import check_budget, cost_text, protocol_of, run_distillation
+from .settings import DEFAULTS
 from .params import known_data, read_settings
 from .tables import hand_over, pm
 from .progress import Line
@@ -65,10 +66,10 @@ def rp_distill(
     check(s['method'] not in ('random', 'all'), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     check_budget(s)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
-    if dry_run: print(f'{cell_name(s)}{cost_text(s, device)}'); return
+    if dry_run: print(f'{title_of(s)}{cost_text(s, device)}'); return
     write_bytes(Path(out).with_name(f'.writable.{os.getpid()}'), b'').unlink()  # else refused here, before anything is learned
     line = Line([s]); line.start(0)
-    record = run_cell(s, runs, device, progress=line)
+    record = run_distillation(s, runs, device, progress=line)
     ours = pm((record['mean'], record['std']))
     line.end(f'{ours} %')
     hand_over(record, out)
@@ -108,7 +109,7 @@ def rp_evaluate(
     memory, device = Memory.load(file), pick_device(device)
     own = memory.meta.get('settings', {})
     check(data or 'data' in own, f'{file} does not say what data set it was made from, as a memory from Python; give --data')
-    s = CELL | own | {k: v for k, v in dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr).items() if v is not None}
+    s = DEFAULTS | own | {k: v for k, v in dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr).items() if v is not None}
     known_data(s['data'], 'the command' if data else f'the memory {file}')
     ds = load_data(s['data'])
     check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; give the data set it was distilled from')
@@ -167,11 +168,11 @@ def rp_verify(
     check(nets is None or nets >= 1, f'{nets} networks verify nothing; give 1 or more')
     all_ok = True
     for c in claims(what, profile, runs):
-        if c.get('missing'): print(f'{cell_name(c["settings"])}: not made yet', flush=True); continue
+        if c.get('missing'): print(f'{title_of(c["settings"])}: not made yet', flush=True); continue
         result = verify(kind_of(c['settings']).settings(**c['settings']), c['accuracy'], c['memory'], device, nets, seed)
         all_ok = all_ok and result['ok'] is not False
         verdict = 'differs' if result['ok'] is False else 'stands' if result['ok'] else 'not compared'
-        print(f'{cell_name(c["settings"])}: {verdict}; {result["text"]}', flush=True)
+        print(f'{title_of(c["settings"])}: {verdict}; {result["text"]}', flush=True)
     if not all_ok: raise SystemExit(1)
 
 # %% ../../nbs/lab/commands.ipynb #92c07718

@@ -14,7 +14,8 @@ from ..errors import BadInput, check, nearest
 from ..files import settings_hash
 from ..data.load import DATASETS
 from .experiments import kind_named
-from .distillation import KNOWN, cell_settings
+from .settings import schema_named
+from .settings import complete
 from ..baselines.methods import LEARNERS
 
 # %% ../../nbs/lab/params.ipynb #c6087a4d
@@ -207,8 +208,6 @@ def read_settings(
         check(eq and key, f'{p!r} is not a setting; write KEY=VALUE, as ipc=1')
         given[key] = _parse_yaml(value, f'the value of {p!r}') if value else ''
     _plain_values(given)
-    known = {**KNOWN, **getattr(LEARNERS.get(given.get('method')), 'settings', {})}
-    for key in given: check(key in known, f'unknown setting {key!r}; {nearest(key, known)}')
-    settings = cell_settings(**given)
+    settings = schema_named('distillation')(**given)
     known_data(settings['data'], 'the settings')
     return settings

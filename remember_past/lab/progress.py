@@ -8,7 +8,7 @@ __all__ = ['Line', 'Board']
 # %% ../../nbs/lab/progress.ipynb #98de93a8
 import shutil, sys, time
 from fastcore.basics import patch
-from .experiments import cell_name, kind_of, work
+from .experiments import title_of, kind_of, work
 
 # %% ../../nbs/lab/progress.ipynb #161c390f
 def _clock(
@@ -45,7 +45,7 @@ def start(self:Line,
 ):
     "An experiment begins"
     self.i, self.began = i, time.monotonic()
-    self.title = f'run {i+1} of {len(self.todo)}  {cell_name(self.todo[i])}'
+    self.title = f'run {i+1} of {len(self.todo)}  {title_of(self.todo[i])}'
     if not self.live: self.write(self.title)
 
 @patch
@@ -99,7 +99,7 @@ class Board:
         self.lines, self.shown, self.drawn = [f'worker {w+1}  starts' for w in range(workers)], -float('inf'), 0
         self.begun, self.rest, self.ended = {}, {}, {}  # by experiment: when it began, seconds it still wants, seconds it took
 
-    def title(self, i): return f'run {i+1} of {len(self.todo)}  {cell_name(self.todo[i])}'
+    def title(self, i): return f'run {i+1} of {len(self.todo)}  {title_of(self.todo[i])}'
 
 # %% ../../nbs/lab/progress.ipynb #f6f6cdec
 @patch

@@ -12,7 +12,7 @@ from ..errors import check
 from ..files import write_bytes
 from ..data.load import data_root, pick_device, present
 from .runs import find_records
-from .experiments import cell_name, kind_of
+from .experiments import title_of, kind_of
 from .distillation import learning
 from .params import PROFILES, choose, repo_root
 from .tables import aligned, bring_back, paper_number, pm, publish, published, results
@@ -64,7 +64,7 @@ def _announce(
     for r in found:
         guess = guesses[todo.index(r)] if r in todo else None
         cost = ', its memory is there and is only evaluated' if r.get('learned') else _predicted(r['settings'], device) if r in todo and device else ''
-        say(f'{cell_name(r["settings"])}: {r["state"]}' + (cost or (f', about {guess:.1f} minutes' if guess else '')))
+        say(f'{title_of(r["settings"])}: {r["state"]}' + (cost or (f', about {guess:.1f} minutes' if guess else '')))
     n = {s: sum(r['state'].startswith(s) for r in found) for s in ('there', 'missing', 'skipped')}
     cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
     say(f'{len(found)} experiments: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped{cost}')
@@ -85,7 +85,7 @@ def _distinct(
     settings:list,  # complete settings of some experiments
 )->list:            # their names, with what differs where the name alone is the same
     "Names that tell experiments apart"
-    names = [cell_name(s) for s in settings]
+    names = [title_of(s) for s in settings]
     alike = {n: [s for s, m in zip(settings, names) if m == n] for n in names}
     differ = {n: [k for k in dict.fromkeys(k for s in some for k in s) if len({str(s.get(k)) for s in some}) > 1] for n, some in alike.items()}
     return [n + ''.join(f', {k} {s.get(k)}' for k in differ[n][:3]) for n, s in zip(names, settings)]

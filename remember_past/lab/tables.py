@@ -14,7 +14,7 @@ from safetensors import safe_open
 from ..errors import check
 from ..files import settings_hash, write_bytes, write_json
 from .runs import Run, failure, find_records
-from .experiments import cell_name, kind_of
+from .experiments import title_of, kind_of
 from .distillation import OPTIONS, learning
 from .params import PROFILES, experiments_of, names_at, read_yaml
 
@@ -227,7 +227,7 @@ def _apart(
     others:list,    # those of all
 )->str:             # '' where its name is enough
     "What tells an experiment from others of its name"
-    alike = [o for o in others if cell_name(o) == cell_name(settings)]
+    alike = [o for o in others if title_of(o) == title_of(settings)]
     differ = [k for k in sorted({k for o in alike for k in o}) if any(o.get(k) != settings.get(k) for o in alike)]
     return ', '.join(f'{k} {settings.get(k)}' for k in differ)
 
@@ -243,7 +243,7 @@ def catalogue(
     for r in records:
         path = memory_path(r)
         with safe_open(str(path), 'pt') as f: head = json.loads((f.metadata() or {}).get('remember_past', '{}'))
-        rows.append({'file': path.name, 'what': cell_name(r['settings']), 'settings': _apart(r['settings'], [o['settings'] for o in records]),
+        rows.append({'file': path.name, 'what': title_of(r['settings']), 'settings': _apart(r['settings'], [o['settings'] for o in records]),
                      'accuracy, %': pm((r.get('mean'), r.get('std'))), 'floats': r['floats'], 'tensors': head.get('digest', '')[:8],
                      'shown in': ', '.join(shown.get(r['run'], [])), 'sha256 of the file': r.get('memory_sha256', '')})
     return _CATALOGUE.format(profile=profile) + markdown(pd.DataFrame(sorted(rows, key=lambda r: r['file']))) if rows else ''

@@ -17,7 +17,7 @@ from ..data.load import pick_device
 from ..memory import Memory
 from ..distill import Distiller, backward
 from .console import command, settle
-from .distillation import cell_data, check_budget, first_memory, learn, run_cell
+from .distillation import Distillation, check_budget, load_whitened, run_distillation
 from .params import read_settings
 from .progress import Line
 from .tables import hand_over, pm
@@ -83,11 +83,11 @@ def _on_all_ranks(
 )->dict:            # the record on rank 0, None on the others
     "Compute one experiment on all ranks; there is no group afterwards"
     if dist.get_rank() == 0:
-        record = run_cell(settings, runs, device, progress=progress, distiller=_RankDistiller)
+        record = run_distillation(settings, runs, device, progress=progress, distiller=_RankDistiller)
         if dist.is_initialized(): _share(); _leave()
         return record
-    ds, white = cell_data(settings, None, device)
-    try: learn(settings, ds, first_memory(settings, ds, white), distiller=_RankDistiller)
+    d = Distillation(settings, *load_whitened(settings, None, device))
+    try: d.learn(d.start(), distiller=_RankDistiller)
     except _Nothing: _leave()
 
 # %% ../../nbs/lab/torchrun.ipynb #2f964989
