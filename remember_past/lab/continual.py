@@ -18,7 +18,11 @@ from ..continual.streams import BENCHMARKS, make_stream
 from ..continual.metrics import forgetting, packed, retained, transfer
 from ..continual.nets import ConvNets, Nets, stream_net
 from ..continual.learners import EWC, GEM, Multitask, Online
-from ..continual.recall import FRESH, Recall, RecallAugment, RecallMeans, RecallOffline, RecallOfflineVote, RecallSupport, RecallSupportVote, RecallVote
+from ..continual.recall import FRESH, Recall
+from ..continual.recall_support import RecallSupport
+from ..continual.recall_votes import RecallAugment, RecallSupportVote, RecallVote
+from ..continual.recall_means import RecallMeans
+from ..continual.recall_offline import RecallOffline, RecallOfflineVote
 from ..continual.replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
 from ..continual.kernel import KCL, StableSGD
 
