@@ -31,7 +31,7 @@ class Kind:
     ): store_attr()
 
 # %% ../../nbs/lab/experiments.ipynb #b10c0009
-_KINDS = dict(cells='lab.distillation', continual='lab.continual', extrapolation='queries.extrapolation', images='queries.images')
+_KINDS = dict(cells='lab.distillation', continual='lab.continual', extrapolation='lab.extrapolation', images='lab.episodes')
 
 def kind_named(
     name:str='cells',  # a key of `_KINDS`
