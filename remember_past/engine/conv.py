@@ -9,9 +9,11 @@ __all__ = ['FusedConv']
 import math
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from fastcore.basics import patch
 from ..errors import check
-from .steps import Flat
+from .steps import Flat, Steps
+from .cuda import Replayed
 from .mlp import gate, loss_slope, loss_slope_dual
 from ..nets import MLP
 
@@ -33,12 +35,12 @@ def _conv_form(
     return None if any(isinstance(l.padding, str) or l.padding[0] != l.padding[1] or not same(l) for l in convs) else heavy
 
 # %% ../../nbs/engine/conv.ipynb #4eff41e3
-class FusedConv:
+class FusedConv(Steps):
     "`grad` and `hvp` of convolutions and linear layers with ReLU between them, under mean cross-entropy; BadInput when the network has another form"
     def __init__(self,
         net:nn.Module,  # a network that `fits`; only its form is used, not its weights
     ):
-        self.layers, self.rooms = _conv_form(net), {}
+        self.net, self.layers, self.rooms = net, _conv_form(net), {}
         check(self.layers is not None, f'a {type(net).__name__} is not convolutions, then linear layers, with ReLU between them; use FuncSteps for it')
         self.flat, self.n_classes = Flat({k: p.detach() for k, p in net.named_parameters()}), self.layers[-1].out_features
 
@@ -226,14 +228,24 @@ def grad(self:FusedConv,
     w:Tensor,  # flat parameters (P,)
     x:Tensor,  # images (B, C, H, W)
     y:Tensor,  # class numbers (B,) or label rows (B, K)
-)->tuple:      # mean loss (), gradient (P,)
+    want_x:bool=False, # also the gradient by the images?
+)->tuple:      # mean loss (), gradient (P,), with `want_x` the gradient by `x`
     "Loss and gradient"
     self.valid(w, x, y)
     ws, g = self.pieces(self.turned(w)), self.room(w, w.shape, 'gradient')
     o, inputs = self.up(ws, self.gather_images(x, 'grad'), 'grad')
     loss, d = loss_slope(o, y)
-    self.down(ws, inputs, d, self.pieces(g), 'grad')
-    return loss, self.turned(g, True)
+    slopes = self.down(ws, inputs, d, self.pieces(g), 'grad')
+    return (loss, self.turned(g, True), *([self.by_images(slopes[0] @ ws[0][0], inputs[0][0], x)] if want_x else []))
+
+@patch
+def by_images(self:FusedConv,
+    back:Tensor, # derivative by the first layer's rows, as a matrix
+    rows:Tensor, # these rows
+    x:Tensor,    # the images
+)->Tensor:       # derivative by the images, new
+    "From the rows of the first layer back to the images"
+    return self.scatter(0, back.view_as(rows), x.permute(0, 2, 3, 1), relu=False).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
 
 @patch
 @torch.no_grad()
@@ -251,13 +263,24 @@ def hvp(self:FusedConv,
     o, inputs = self.up(ws, rows, 'grad')
     slopes = self.down(ws, inputs, loss_slope(o, y)[1], None, 'grad')
     back, c = self.along(ws, inputs, slopes, o, y, self.turned(v), g, images=True)
-    hx = self.scatter(0, back, x.permute(0, 2, 3, 1), 'along', relu=False).permute(0, 3, 1, 2)
-    return self.turned(g, True), hx.clone(memory_format=torch.contiguous_format), c/len(o) if soft else None
+    return self.turned(g, True), self.by_images(back, rows, x), c/len(o) if soft else None
+
+@patch
+@torch.no_grad()
+def logits(self:FusedConv,
+    w:Tensor,  # flat parameters (P,)
+    x:Tensor,  # images (B, C, H, W)
+)->Tensor:     # (B, K)
+    "The outputs of the network with these weights, by its own forward pass"
+    return functional_call(self.net, self.flat.unflatten(w), (x,))
 
 @patch(cls_method=True)
-def fits(cls:FusedConv,
-    net:nn.Module,  # any network
-)->bool:            # can `FusedConv` take it?
-    "Is this a network of our form, with a convolution?"
-    form = _conv_form(net)
+def fits(cls:FusedConv, net:nn.Module, loss=None, device='cpu')->bool:
+    "Is this a network of our form, with a convolution, under cross-entropy?"
+    form = _conv_form(net) if loss is None else None
     return form is not None and type(form[0]) is nn.Conv2d
+
+@patch(cls_method=True)
+def make(cls:FusedConv, net:nn.Module, loss=None, device='cpu'):
+    "The steps of a network; on a CUDA device each call is one recorded graph"
+    return Replayed(cls(net)) if torch.device(device).type == 'cuda' else cls(net)

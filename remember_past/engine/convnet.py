@@ -12,7 +12,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import BadInput, check
-from .steps import Flat
+from .steps import Flat, FuncSteps, Steps
 
 # %% ../../nbs/engine/convnet.ipynb #123f45ec
 def _block_forward(
@@ -141,7 +141,7 @@ def _is_block(
             and pair(pool.padding) == (0, 0) and not pool.ceil_mode and pool.divisor_override is None)
 
 # %% ../../nbs/engine/convnet.ipynb #4acfdd48
-class FusedConvNet:
+class FusedConvNet(Steps):
     "`grad` and `hvp` of a ConvNet under mean cross-entropy; BadInput when the network has another form"
     def __init__(self,
         net:nn.Module,      # a network that `fits`; only its form is used, not its weights
@@ -992,28 +992,30 @@ def hvp(self:FusedConvNet,
 # %% ../../nbs/engine/convnet.ipynb #ff6dd1a3
 @patch
 @torch.no_grad()
-def forward(self:FusedConvNet,
+def logits(self:FusedConvNet,
     w:Tensor,   # flat parameters (P,)
     x:Tensor,   # images (N, C, H, W)
 )->Tensor:      # logits (N, K)
-    "What the network says"
+    "The outputs of the network with these weights"
     self.valid(w, x)
     if lib := self.native(w): return self.run(lib, w, x)[0]
     return self.plain_forward(w, x)[0]
 
 @patch(cls_method=True)
-def fits(cls:FusedConvNet,
-    net:nn.Module,  # any network
-    x:Tensor=None,  # images to compare on; default: a fixed pattern, if `net` knows its `shape`
-)->bool:            # can `FusedConvNet` take it?
-    "Is this a ConvNet of our form? Layers are read off, and outputs compared; without images, only layers that must follow one another will do"
-    if form_of(net) is None: return False
+def fits(cls:FusedConvNet, net:nn.Module, loss=None, device='cpu')->bool:
+    "Is this a ConvNet of our form under cross-entropy? Layers are read off and outputs compared; a network that does not say its `shape` must be a plain `nn.Sequential`"
+    if loss is not None or form_of(net) is None: return False
+    if not hasattr(net, 'shape'): return _in_a_row(net)
     w = nn.utils.parameters_to_vector(net.parameters()).detach()
-    if x is None and hasattr(net, 'shape'): x = torch.linspace(-30, 30, 2*net.shape[0]*net.shape[1]*net.shape[2]).sin().view(2, *net.shape).to(w)
-    if x is None: return _in_a_row(net)
+    x = torch.linspace(-30, 30, 2*net.shape[0]*net.shape[1]*net.shape[2]).sin().view(2, *net.shape).to(w)
     try:
-        with torch.no_grad(): return torch.allclose(cls(net, plain=True).forward(w, x), net(x), rtol=1e-2, atol=1e-3)
+        with torch.no_grad(): return torch.allclose(FusedConvNet(net, plain=True).logits(w, x), net(x), rtol=1e-2, atol=1e-3)
     except BadInput: return False
+
+@patch(cls_method=True)
+def make(cls:FusedConvNet, net:nn.Module, loss=None, device='cpu'):
+    "The steps of a ConvNet; on a CUDA device the general ones, compiled, which are faster there"
+    return FuncSteps.make(net, loss, device, compile=True) if torch.device(device).type == 'cuda' else cls(net)
 
 # %% ../../nbs/engine/convnet.ipynb #6c9bc775
 def time_steps(

@@ -6,11 +6,11 @@
 __all__ = ['FusedMLP', 'gate', 'loss_slope', 'loss_slope_dual']
 
 # %% ../../nbs/engine/mlp.ipynb #12183c12
-import torch
+import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import check
-from .steps import Flat
+from .steps import Flat, Stack, Steps
 
 # %% ../../nbs/engine/mlp.ipynb #ab7a5cf6
 def _mlp_form(
@@ -26,7 +26,7 @@ def _mlp_form(
     return [lins[0].in_features] + [m.out_features for m in lins]
 
 # %% ../../nbs/engine/mlp.ipynb #37958d8a
-class FusedMLP:
+class FusedMLP(Steps):
     "`grad` and `hvp` of an MLP, or a stack of them, under mean cross-entropy or mean squared error; BadInput when the network has another form"
     def __init__(self,
         net:nn.Module,      # a network that `fits`; only its form is used, not its weights
@@ -205,22 +205,31 @@ def hvp(self:FusedMLP,
 # %% ../../nbs/engine/mlp.ipynb #55d4aa5d
 @patch
 @torch.no_grad()
-def forward(self:FusedMLP,
+def logits(self:FusedMLP,
     w:Tensor,  # flat parameters (P,), or (n, P) of a stack
     x:Tensor,  # images (B, C, H, W), or (n, B, C, H, W)
 )->Tensor:     # logits (B, K), or (n, B, K)
-    "What the network says"
+    "The outputs of the network with these weights"
     self.valid(w, x)
     return self.up(w, x)[0]
 
+@patch
+def stacked(self:FusedMLP, n:int):
+    "Steps of n networks at once; `grad` and `hvp` take a stack as it is"
+    return Stack(n, self.flat, self.grad, self.hvp, self.logits)
+
 @patch(cls_method=True)
-def fits(cls:FusedMLP,
-    net:nn.Module,  # any network
-)->bool:            # can `FusedMLP` take it?
-    "Is this an MLP of our form?"
-    if _mlp_form(net) is None: return False
+def fits(cls:FusedMLP, net:nn.Module, loss=None, device='cpu')->bool:
+    "Is this an MLP of our form, under cross-entropy or `F.mse_loss`?"
+    if not (loss is None or loss is F.mse_loss) or _mlp_form(net) is None: return False
     w = nn.utils.parameters_to_vector(net.parameters()).detach()
     x = torch.linspace(-30, 30, 2*_mlp_form(net)[0]).sin().to(w)
-    try:
-        with torch.no_grad(): return torch.allclose(cls(net).forward(w, x.view(2, -1)), net(x.view(2, *getattr(net, 'shape', [-1]))), rtol=1e-2, atol=1e-3)
-    except (RuntimeError, TypeError): return False  # it wants another input
+    with torch.no_grad():
+        try: theirs = net(x.view(2, *getattr(net, 'shape', [-1])))
+        except (RuntimeError, TypeError): return False  # it wants another input
+        return torch.allclose(FusedMLP(net).logits(w, x.view(2, -1)), theirs, rtol=1e-2, atol=1e-3)
+
+@patch(cls_method=True)
+def make(cls:FusedMLP, net:nn.Module, loss=None, device='cpu'):
+    "The steps of an MLP"
+    return cls(net, squared=loss is F.mse_loss)

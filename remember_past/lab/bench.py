@@ -25,7 +25,7 @@ from ..nets import fresh_params, make_net
 from ..bptt import end_loss, unroll
 from ..engine.steps import Flat, FuncSteps
 from ..train import generator, train_all
-from ..engine.choose import many, steps_for
+from ..engine.choose import steps_for
 
 # %% ../../nbs/lab/bench.ipynb #d0a0694d
 _CASE = dict(
@@ -211,7 +211,7 @@ def _by_training(
     together:bool,  # stacked, or one after the other?
 ):                  # run(T)
     "Train the networks of an evaluation"
-    steps = _generic(p) if together and many(steps_for(p.net)) is None else steps_for(p.net)
+    steps = _generic(p) if together and steps_for(p.net).stacked(2) is None else steps_for(p.net)
     return lambda T: train_all(steps, p.ws, p.X, p.Y, [p.batches[:T]]*len(p.ws), p.lr, p.momentum, together=together)
 
 # %% ../../nbs/lab/bench.ipynb #ce8b616f

@@ -22,7 +22,7 @@ from ..engine.cost import memory_for
 from ..distill import Distiller, OUTER, thinned
 from ..train import generator
 from ..engine.cost import time_for
-from ..engine.choose import many, steps_for
+from ..engine.choose import steps_for
 from ..evaluate import evaluate, train_nets, protocol_text, PROTOCOL, SCHEDULES, LOSSES
 from ..baselines.methods import LEARNERS, TITLES, published, published_protocol, first_images
 from ..baselines.learner import check_whole
@@ -261,7 +261,7 @@ def _cell_cost(
     pick = torch.arange(C*min(o['per_class'], r)) % len(ds.x_train)
     window = o['window'] or o['inner_steps']
     seconds = o['inits']*time_for(steps, ds.x_train[pick].to(dev), ds.y_train[pick].to(dev), o['inner_steps'], window, o['every'])
-    return dict(minutes=seconds*o['iterations']/60, seconds=seconds, bytes=memory_for(steps.flat.size, window, o['every'])*(1 if many(steps) is None else o['inits']))
+    return dict(minutes=seconds*o['iterations']/60, seconds=seconds, bytes=memory_for(steps.flat.size, window, o['every'])*(1 if steps.stacked(o['inits']) is None else o['inits']))
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0002
 def check_budget(

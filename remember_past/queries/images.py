@@ -289,8 +289,7 @@ def _predictions(
 )->Tensor:          # slot numbers (N,)
     "What a classifier says, by the fastest forward pass there is"
     steps = steps_for(net, device=x.device)
-    logits = steps.forward(w, x) if hasattr(steps, 'forward') else _seen(_with_weights(net, w), x)
-    return logits.argmax(1)
+    return _seen(lambda part: steps.logits(w, part), x).argmax(1)
 
 def _percent(
     said:Tensor,  # slot numbers (N,)
