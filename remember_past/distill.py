@@ -171,11 +171,13 @@ def together(self:Distiller,
     iteration:int,  # decides everything random
 )->Tensor:          # mean J of the iteration's networks, differentiable in the memory
     "The outer loss of all fresh networks of an iteration, in one stacked unroll"
-    o, steps, plans = self.o, self.steps.stacked(self.o['inits']), [self.plan(iteration, i) for i in range(self.o['inits'])]
-    theta0, batches, real = (f([p[k] for p in plans], -1 if k=='batches' else 0) for k, f in (('theta0', torch.cat), ('batches', torch.cat), ('real', torch.cat)))
-    (X, Y), change = self.recalled(plans[0]['labels']), plans[0]['change']
-    theta = unroll(steps, theta0, self.augment.apply(X, change), Y, batches, o['inner_lr'], o['momentum'], o['window'], o['every'], self.host)
-    return end_loss(steps, theta, self.augment.apply(self.x[real], change), self.y[real])/o['inits']
+    o, plans = self.o, [self.plan(iteration, i) for i in range(self.o['inits'])]
+    steps, change, side_by_side = self.steps.stacked(o['inits']), plans[0]['change'], lambda k, dim=0: torch.cat([p[k] for p in plans], dim)
+    (X, Y), same = self.recalled(plans[0]['labels']), lambda x: self.augment.apply(x, change)
+    theta = unroll(steps, side_by_side('theta0'), same(X), Y, side_by_side('batches', -1), o['inner_lr'], o['momentum'], o['window'],
+                   o['every'], self.host)
+    real = side_by_side('real')
+    return end_loss(steps, theta, same(self.x[real]), self.y[real])/o['inits']
 
 # %% ../nbs/04_distill.ipynb #2e0bbf6c
 @patch
