@@ -37,7 +37,7 @@ class Flat:
 
 # %% ../../nbs/engine/steps.ipynb #88f019f5
 class Steps:
-    "One inner step of a network under a loss: what every kernel of the engine can do. Results are new tensors without a graph"
+    "One inner step of a network under a loss: what every kernel of the engine can do"
     flat = None  # `Flat`: which parameter is where in the flat vector
 
     def grad(self,
