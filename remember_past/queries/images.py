@@ -47,7 +47,8 @@ def pretrain(
             opt.step()
         plan.step()
         if run: run.save_checkpoint(dict(epoch=epoch+1, w=w.clone(), opt=opt.state_dict(), plan=plan.state_dict()))
-        if progress: progress(dict(stage='pre-train', done=epoch+1, of=o['pre_epochs'], loss=float(loss), seconds_left=(o['pre_epochs']-epoch-1)*(time.perf_counter()-began)))
+        left = (o['pre_epochs']-epoch-1)*(time.perf_counter()-began)
+        if progress: progress(dict(stage='pre-train', done=epoch+1, of=o['pre_epochs'], loss=float(loss), seconds_left=left))
     return w
 
 # %% ../../nbs/queries/images.ipynb #e7f1af83
@@ -99,7 +100,8 @@ def from_classifier(cls:QueryNet,
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     h, C = cls(net, d_y, form), net.head.out_features
     if form=='softmax' and d_y==C: h.net.head = copy.deepcopy(net.head); return h
-    check(d_y<C, f'a query of length {d_y} cannot be started from a classifier of {C} classes, which tells them apart in {C-1} directions; choose d_y of {C-1} or less')
+    check(d_y<C, f'a query of length {d_y} cannot be started from a classifier of {C} classes, '
+                 f'which tells them apart in {C-1} directions; choose d_y of {C-1} or less')
     lda = LinearDiscriminantAnalysis(n_components=d_y).fit(on_images(net.embed, x).cpu().numpy(), y.cpu().numpy())
     A, mean = (torch.as_tensor(t).to(h.net.head.weight) for t in (lda.scalings_[:, :d_y].T, lda.xbar_))
     with torch.no_grad(): h.net.head.weight.copy_(A), h.net.head.bias.copy_(-A @ mean)
