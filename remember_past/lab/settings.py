@@ -249,7 +249,8 @@ class _Schema:
     def __call__(self, **changes):
         for k in self.first: self.about[k].check(k, changes.get(k, self.base[k]))
         known = self.known(changes)
-        for k in changes: check(k in known, f'there is no setting {k!r} of method {known["method"]}; {nearest(k, known)}')
+        for k in changes:
+            if k not in known: check(False, f'there is no setting {k!r} of method {known["method"]}; {nearest(k, known)}')
         o = {**known, **changes}
         for k, v in o.items(): self.about[k].check(k, v)
         return self.settle(o, changes)
