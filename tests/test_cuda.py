@@ -4,13 +4,13 @@ import pytest, torch
 from safetensors.torch import load_file
 from remember_past.bptt import unroll
 from remember_past.engine.cuda import captured
-from remember_past.continual.learners import ConvNets, first_weights, stream_net
+from remember_past.continual.nets import ConvNets, first_weights, stream_net
 from remember_past.lab.settings import complete
 from remember_past.lab.continual import make_learner, make_streams, passes
 from remember_past.continual.methods import STREAM_LEARNERS
 from remember_past.lab.experiments import kind_of, run_of
 from remember_past.nets import ConvNet, MLP, fresh_params
-from remember_past.lab.reproduce import cells_of
+from remember_past.lab.params import experiments_of
 from remember_past.engine.choose import steps_for
 
 if not torch.cuda.is_available(): pytest.skip('no CUDA device here', allow_module_level=True)
@@ -25,10 +25,10 @@ def no_tf32(monkeypatch):
 
 
 def methods():
-    "One quick cell of each method, cut to a few steps"
+    "One quick experiment of each method, cut to a few steps"
     found = {}
     for table in 'table1', 'table2', 'extrapolation', 'table4':
-        for c in cells_of(HERE, 'quick', table): found.setdefault((kind_of(c).name, c['method']), c)
+        for c in experiments_of(HERE, 'quick', table): found.setdefault((kind_of(c).name, c['method']), c)
     return [pytest.param(c | {k: v for k, v in FEW.items() if k in c and c[k]}, id='-'.join(k)) for k, c in found.items()]
 
 
@@ -119,7 +119,7 @@ def test_single_samples_are_those_of_the_cpu():
     said = {}
     for d in 'cpu', 'cuda':
         nets, w = ConvNets(form), first_weights(form, [0], 'kaiming').to(d)
-        for k, lists in (12, 2), (12, 2), (4, 1): nets.singles(w, x[:, :k].to(d), y[:, :k].to(d), .05, 0, .5, lists, clip=1.)
+        for k, lists in (12, 2), (12, 2), (4, 1): nets.sgd_by_sample(w, x[:, :k].to(d), y[:, :k].to(d), .05, 0, .5, lists, clip=1.)
         said[d] = w
     assert rel(said['cuda'], said['cpu']) < 1e-3
 

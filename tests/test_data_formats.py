@@ -6,7 +6,9 @@ the network is switched off, so that nothing here can pass by downloading.
 """
 import gzip, pickle, struct, zipfile
 import numpy as np, pytest, torch
-from remember_past.data.load import DATASETS, KEYS, BadInput, data_root, load_data, pick_device, present
+from remember_past.data.files import DATASETS, KEYS, data_root, present
+from remember_past.data.load import load_data, pick_device
+from remember_past.errors import BadInput
 
 N_TRAIN, N_TEST = 40, 20
 

@@ -2,9 +2,9 @@
 import hashlib, json
 from pathlib import Path
 import pytest
+from remember_past.engine.native import SOURCE
 from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
-from remember_past.engine.convnet import SOURCE
 from remember_past.lab.experiments import kind_of
 from remember_past.memory import Memory
 from remember_past.lab.runs import find_records

@@ -14,9 +14,9 @@ from torch.func import functional_call
 from ..memory import Memory
 from ..errors import check
 from ..nets import ConvNet, fresh_params
-from ..engine.convnet import FusedConvNet
+from ..engine.choose import steps_for
 from ..train import draw_seed
-from .learner import Learner, SHARED
+from .learner import Learner, SHARED, siamese_operations
 
 # %% ../../nbs/baselines/distribution_matching.ipynb #b166389d
 class Embed(nn.Module):
@@ -36,11 +36,11 @@ class _Look:
     def __init__(self,
         net:nn.Module, # with `embed`; not changed
     ):
-        self.embed, self.fused = Embed(net), None
-        if not (isinstance(net, ConvNet) and FusedConvNet.fits(net)): return
+        self.embed, self.steps = Embed(net), None
+        if not isinstance(net, ConvNet): return
         wide, n = copy.deepcopy(net), net.head.in_features
         wide.head = nn.Linear(n, n)
-        self.fused, self.head = FusedConvNet(wide), {'head.weight': torch.eye(n), 'head.bias': torch.zeros(n)}
+        self.steps, self.head = steps_for(wide), {'head.weight': torch.eye(n), 'head.bias': torch.zeros(n)}
 
     def __call__(self,
         params:dict, # of `Embed(net)`
@@ -48,9 +48,9 @@ class _Look:
     )->Tensor:       # features (N, F)
         "What the network with these parameters sees"
         with torch.no_grad():
-            if self.fused is None or x.is_cuda: return functional_call(self.embed, params, (x,))
+            if self.steps is None or x.is_cuda: return functional_call(self.embed, params, (x,))
             own = {k.removeprefix('net.'): p for k,p in params.items()}
-            return self.fused.forward(self.fused.flat.flatten({**own, **{k: p.to(x) for k,p in self.head.items()}}), x.contiguous())
+            return self.steps.logits(self.steps.flat.flatten({**own, **{k: p.to(x) for k,p in self.head.items()}}), x.contiguous())
 
 # %% ../../nbs/baselines/distribution_matching.ipynb #eab97157
 class DistributionMatching(Learner):
@@ -66,6 +66,16 @@ class DistributionMatching(Learner):
     ):
         super().__init__(memory, x, y, net, **settings)
         self.look = _Look(net)
+
+# %% ../../nbs/baselines/distribution_matching.ipynb #7b3d90ef
+@patch(cls_method=True)
+def published(cls:DistributionMatching,
+    method:str='dm',    # the only one
+    ipc:int=1,          # images per class; the settings don't depend on it
+    data:str='cifar10', # data set
+)->dict:                # every setting of the learner
+    "The settings that DM was published with"
+    return dict(cls.settings, augment=siamese_operations(data))
 
 # %% ../../nbs/baselines/distribution_matching.ipynb #dea06051
 def _mean_gap(

@@ -16,7 +16,8 @@ from .settings import Kind
 from .runs import Run, device_name, waits
 from ..continual.streams import BENCHMARKS, make_stream
 from ..continual.metrics import forgetting, packed, retained, transfer
-from ..continual.learners import ConvNets, Nets, Online, stream_net
+from ..continual.nets import ConvNets, Nets, stream_net
+from ..continual.learners import Online
 from ..continual.methods import STREAM_LEARNERS, STREAM_TITLES
 from ..continual.recall import Recall
 

@@ -16,14 +16,14 @@ from ..data.load import load_data, pick_device, ClassSampler
 from ..data.whiten import fit_whitening
 from ..nets import make_net
 from .settings import METHOD_TITLES, OPTIONS, Kind
-from .runs import Run, waits
+from .runs import Run, held_back, waits
 from ..files import plain
 from ..memory import Memory, budget, rows_for, smaller
 from ..engine.cost import memory_for
 from ..distill import Distiller, OUTER, thinned
 from ..train import generator
 from ..engine.cost import time_for
-from ..engine.choose import many, steps_for
+from ..engine.choose import steps_for
 from ..evaluate import evaluate, train_nets, protocol_text, PROTOCOL
 from ..baselines.methods import LEARNERS, first_images
 
@@ -89,15 +89,15 @@ def learn(self:Distillation,
     def after(d):
         nonlocal saved
         if run and clock()['wall']-saved['wall']>every: keep(); saved = clock()
-        if not progress: return
-        left = statistics.mean([h['seconds'] for h in d.history[-50:]])*(d.o['iterations']-d.iteration)
-        progress(dict(stage='distil', done=d.iteration, of=d.o['iterations'], loss=d.history[-1]['loss'], seconds_left=left))
-    try: learned = d.run(after)
-    except BaseException:
-        if run and d.iteration and d.whole: keep()
-        raise
+        if progress:
+            left = statistics.mean([h['seconds'] for h in d.history[-50:]])*(d.o['iterations']-d.iteration)
+            progress(dict(stage='distil', done=d.iteration, of=d.o['iterations'], loss=d.history[-1]['loss'], seconds_left=left))
+        let_through()
+    with held_back(lambda: d.whole) as let_through:  # Ctrl-C waits while the tables are new and the counter is old
+        try: learned = d.run(after)
+        finally:
+            if run and d.iteration and d.whole: keep()  # so a stop during the evaluation costs no iteration either
     if hasattr(d, 'ridge_accuracy'): learned.meta = dict(learned.meta, ridge_accuracy=d.ridge_accuracy(self.ds.x_test, self.ds.y_test))
-    if run and d.iteration: keep()  # a stop during the evaluation costs no iteration
     return learned.to('cpu'), d.history, total()
 
 # %% ../../nbs/lab/distillation.ipynb #5e78aa05
@@ -222,8 +222,9 @@ def _cost(
     C, window = o['classes_per_step'] or ds.n_classes, o['window'] or o['inner_steps']
     pick = torch.arange(C*min(o['per_class'], _rows(o, ds.shape, ds.n_classes))) % len(ds.x_train)
     seconds = o['inits']*time_for(steps, ds.x_train[pick].to(dev), ds.y_train[pick].to(dev), o['inner_steps'], window, o['every'])
-    kept = memory_for(steps.flat.size, window, o['every'])*(1 if many(steps) is None else o['inits'])
+    kept = memory_for(steps.flat.size, window, o['every'])*(1 if steps.stacked(o['inits']) is None else o['inits'])
     return dict(minutes=seconds*o['iterations']/60, seconds=seconds, bytes=kept)
+
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0002
 def check_budget(

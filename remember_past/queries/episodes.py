@@ -177,8 +177,7 @@ def predictions(
 )->Tensor:          # slot numbers (N,)
     "What a classifier says, by the fastest forward pass there is"
     steps = steps_for(net, device=x.device)
-    logits = steps.forward(w, x) if hasattr(steps, 'forward') else on_images(with_weights(net, w), x)
-    return logits.argmax(1)
+    return on_images(lambda part: steps.logits(w, part), x).argmax(1)
 
 def percent(
     said:Tensor,  # slot numbers (N,)

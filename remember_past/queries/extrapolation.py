@@ -14,7 +14,7 @@ from ..data.load import Dataset
 from ..data.augment import Augment
 from ..nets import fresh_params
 from ..train import draw_seed, epochs, generator, train_all
-from ..engine.choose import many, steps_for
+from ..engine.choose import steps_for
 from ..evaluate import PROTOCOL, accuracy, answers
 
 # %% ../../nbs/queries/extrapolation.ipynb #948a9d37
@@ -68,7 +68,7 @@ def small_classifiers(
     "Fresh classifiers for each label set, trained on the images of its classes"
     o, accs = {**PROTOCOL, **protocol}, list(done)
     steps, aug = steps_for(net, device=ds.x_train.device), Augment(o['augment'])
-    part = 1 if many(steps) is None else max(1, most//o['nets'])
+    part = 1 if steps.stacked(most) is None else max(1, most//o['nets'])
     for first in range(len(accs), len(sets), part):
         accs += _train_part(net, steps, list(enumerate(sets))[first:first+part], images_of, ds, place, aug, o)
         if callback: callback(accs)
@@ -97,7 +97,7 @@ def _train_part(
     ws = torch.stack([steps.flat.flatten(fresh_params(net, draw_seed(g))).to(data[0][0]) for g in gens])
     orders = [(b.to(ws.device) for b in epochs(len(X), o['epochs'], o['batch'], g)) for (X, _),g in zip(data, gens)]
     changes = [(lambda x, g=g: aug(x, g, shared=False)) if o['augment'] else None for g in gens]
-    equal = len({len(X) for X,_ in data})==1 and len(ws)>1 and many(steps) is not None
+    equal = len({len(X) for X,_ in data})==1 and len(ws)>1 and steps.stacked(len(ws)) is not None
     ws = train_all(steps, ws, *map(list, zip(*data)), orders, o['lr'], o['momentum'], changes, together=equal)
     test = [(d.x_test, d.y_test) for _,s in part for d in [ds.subset(s)] for _ in range(o['nets'])]
     accs = [accuracy(answers(steps, net, w), x, y) for w,(x, y) in zip(ws, test)]
