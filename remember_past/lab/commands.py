@@ -19,7 +19,7 @@ from ..evaluate import evaluate
 from .console import command, settle
 from .experiments import title_of, kind_of
 from .distillation import check_budget, cost_text, protocol_of, run_distillation
-from .settings import DEFAULTS
+from .settings import DEFAULTS, settings_help
 from .params import known_data, read_settings
 from .tables import hand_over, pm
 from .progress import Line
@@ -51,7 +51,7 @@ def rp_reproduce(
     if any(s.startswith('failed') for s in states): raise SystemExit(1)
 
 # %% ../../nbs/lab/commands.ipynb #6f8ae558
-@command
+@command(more=settings_help)
 def rp_distill(
     settings:Param('settings as KEY=VALUE, as data=digits ipc=1; the others are the paper\'s', str, nargs='*', opt=False)=None,
     params:str=None,               # YAML file of settings; pairs on the command line win

@@ -6,7 +6,8 @@
 __all__ = ['settle', 'command']
 
 # %% ../../nbs/lab/console.ipynb #89b91e11
-import functools, signal, sys, threading, warnings
+import argparse, functools, signal, sys, threading, warnings
+from functools import partial
 from pathlib import Path
 from fastcore.script import anno_parser
 from ..errors import one_sentence
@@ -19,15 +20,19 @@ def settle():
 
 # %% ../../nbs/lab/console.ipynb #6dd0dc44
 def command(
-    f,  # a function with a comment on each parameter
-):      # the console script
+    f=None,    # a function with a comment on each parameter
+    more=None, # function of nothing -> text at the end of `--help`
+):             # the console script
     "Make a console script of a function"
+    if f is None: return partial(command, more=more)
     script = one_sentence(f)
     @functools.wraps(f)
     def run(*args, **kwargs):
         if args or kwargs or Path(sys.argv[0]).stem not in (f.__name__, f.__module__.split('.')[-1]): return script(*args, **kwargs)
         spelled = lambda w: '--' + w[2:].split('=')[0].replace('-', '_') + w[len(w.split('=')[0]):] if w.startswith('--') else w
         words = [spelled(w) for w in sys.argv[1:]]
-        given = vars(anno_parser(f, prog=f.__name__).parse_intermixed_args(words))  # settings may follow options
+        parser = anno_parser(f, prog=f.__name__)
+        if more and {'-h', '--help'} & {*words}: parser.epilog, parser.formatter_class = more(), argparse.RawDescriptionHelpFormatter
+        given = vars(parser.parse_intermixed_args(words))  # settings may follow options
         return script(**{k: v for k, v in given.items() if k not in ('pdb', 'xtra')})
     return run

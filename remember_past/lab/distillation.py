@@ -57,8 +57,10 @@ def start(self:Distillation)->Memory: # None for method `all`
     if o['method']=='all': return None
     args = dict(ipc=o['ipc'], shape=ds.shape, classes=ds.classes, seed=o['seed'], whitening=self.white)
     if o.get('start')=='real':
-        return Memory.from_images(ds.x_train, ds.y_train, o['bases'], budget(o['ipc'], ds.shape, ds.n_classes), ds.n_classes, scale=o['scale'],
-                                  gen=generator(o['seed'], 'start'), whitening=self.white, classes=ds.classes)
+        floats = budget(o['ipc'], ds.shape, ds.n_classes)
+        return Memory.from_images(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, scale=o['scale'], gen=generator(o['seed'],
+        'start'),
+                                  whitening=self.white, classes=ds.classes)
     if o['method']=='full': return Memory.addressed(K=o['bases'], scale=o['scale'], **args)
     if o['method']=='bptt_ds': return Memory.per_class(scale=2, **args)
     if o['method']=='bptt': return Memory.per_class(**args)
@@ -143,7 +145,8 @@ def score(self:Distillation,
     net = make_net(o.get('eval_net') or o['net'], ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
     scored, tell = 'whole validation split' if o['select'] else 'whole test set', None
     if progress: tell = lambda n, accs: progress(dict(stage='evaluate', done=n, of=o['eval_nets'], loss=None, seconds_left=None))
-    if o['method']!='all': return evaluate(memory.to(ds.x_test.device), net, ds.x_test, ds.y_test, memory.whitening, seed, tell, scored, **protocol)
+    if o['method']!='all':
+        return evaluate(memory.to(ds.x_test.device), net, ds.x_test, ds.y_test, memory.whitening, seed, tell, scored, **protocol)
     began, accs = time.perf_counter(), train_nets(net, ds.x_train, ds.y_train, ds.x_test, ds.y_test, seed, tell, **protocol)
     text = protocol_text(protocol, len(ds.x_train), scored).replace('recalled', 'real')
     return dict(accuracy=accs, mean=statistics.mean(accs), std=statistics.stdev(accs) if len(accs)>1 else None,
@@ -173,7 +176,8 @@ def run_distillation(
         if twin: memory, history, spent = _take_over(twin)
         elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller)
         cpu, result = time.process_time(), d.score(memory, progress)
-        record = dict(seed=settings['seed'], **result, floats=memory.floats if memory else d.ds.x_train.numel(), r=memory.r if memory else None,
+        floats, r = (memory.floats, memory.r) if memory else (d.ds.x_train.numel(), None)
+        record = dict(seed=settings['seed'], **result, floats=floats, r=r,
                       minutes=(spent['wall']+result['seconds'])/60, cpu_minutes=(spent['cpu']+time.process_time()-cpu)/60, learned=spent,
                       history=thinned(history), memory=None, memory_of=twin and twin['run'],
                       ridge_accuracy=memory.meta.get('ridge_accuracy') if memory else None)
@@ -184,7 +188,8 @@ def _take_over(
     record:dict,  # of the other run
 )->tuple:         # its memory, history, dict of wall and cpu seconds
     "The memory of another run, and what it took to learn it"
-    whole = dict(wall=60*record['minutes']-record['seconds'], cpu=60*record['cpu_minutes'])  # records of older versions do not say how much of the CPU time was evaluation
+    # older records don't say how much of the CPU time was evaluation
+    whole = dict(wall=60*record['minutes']-record['seconds'], cpu=60*record['cpu_minutes'])
     return Memory.load(Path(record['path']).parent/record['memory']), record['history'], record.get('learned') or whole
 
 def _keep(
@@ -196,7 +201,7 @@ def _keep(
     "Write memory and record"
     if memory:
         (run.folder/'record.json').unlink(missing_ok=True)  # an older record is not about the new memory
-        memory.meta = dict(memory.meta, settings=run.settings, accuracy=record['accuracy'], mean=record['mean'], protocol=record['protocol'])
+        memory.meta = dict(memory.meta, settings=run.settings, **{k: record[k] for k in ('accuracy', 'mean', 'protocol')})
         file = memory.to('cpu').save(run.folder/'memory.safetensors')
         record |= dict(memory=file.name, memory_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
     return run.finish(record, device)
@@ -242,7 +247,8 @@ def cost_text(
             f'{c["bytes"]/2**20:.1f} MiB of kept weights beside the activations of one step')
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0006
-_SHORT = dict(full='bases', bptt='free images', bptt_ds='free images, half resolution', random='random real images', all='whole training set')
+_SHORT = dict(full='bases', bptt='free images', bptt_ds='free images, half resolution', random='random real images',
+              all='whole training set')
 
 def _title(
     settings:dict,  # complete settings
@@ -282,11 +288,12 @@ def _paper(
     numbers:dict,    # the paper's, see [Reproduce](reproduce.ipynb)
 )->list:             # [mean, spread] in percent; None where the paper has no such number
     "What the paper reports for an experiment"
-    if settings.get('eval_net') not in (None, settings['net']): return None  # its columns are about the network inside
+    s, method = settings, settings['method']
+    if s.get('eval_net') not in (None, s['net']): return None  # its columns are about the network inside
     competitors = {m: ('table1', m.upper()) for m in ('dc', 'dsa', 'dm', 'cafe', 'tm')}  # its KIP has another kernel than ours
-    table, column = ('table1', 'Ours') if settings['method'] == 'full' else competitors.get(settings['method'], ('table2', settings['method']))
-    if settings['method'] == 'full' and settings['data'] in ('cifar10', 'cifar100') and not settings['augment']: table, column = 'table2', 'full_no_augment'
-    return numbers[table].get(settings['data'], {}).get(settings['ipc'], {}).get(column)
+    table, column = ('table1', 'Ours') if method == 'full' else competitors.get(method, ('table2', method))
+    if method == 'full' and s['data'] in ('cifar10', 'cifar100') and not s['augment']: table, column = 'table2', 'full_no_augment'
+    return numbers[table].get(s['data'], {}).get(s['ipc'], {}).get(column)
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0014
 def _train_again(

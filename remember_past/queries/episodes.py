@@ -63,7 +63,8 @@ class EpisodeDistiller(Distiller):
         self.o |= own
         self.query, self.n_classes = query, int(y.max())+1
         self.sampler = ClassSampler(y, self.n_classes)
-        check(2<=own['ways']<=self.n_classes, f"an episode of {own['ways']} slots cannot be drawn from {self.n_classes} classes; choose ways between 2 and {self.n_classes}")
+        ways, C = own['ways'], self.n_classes
+        check(2<=ways<=C, f'an episode of {ways} slots cannot be drawn from {C} classes; choose ways between 2 and {C}')
         check(own['most_shots']>=1, f"{own['most_shots']} shots show nothing; give most_shots of 1 or more")
         if query is not None and own['query_lr']>0: self.opt = _Pair(self.opt, torch.optim.Adam(query.parameters(), lr=own['query_lr']))
 
@@ -102,7 +103,8 @@ def outer_loss(self:EpisodeDistiller,
     "Shots to queries, queries to images, images to a network, its loss on other real images"
     o, p = self.o, self.plan(iteration, init)
     X, Y = slot_set(self.memory, self.queries(p))
-    theta = unroll(self.steps, p['theta0'], self.augment.apply(X, p['change']), Y, p['batches'], o['inner_lr'], o['momentum'], o['window'], o['every'], trace=trace)
+    X = self.augment.apply(X, p['change'])
+    theta = unroll(self.steps, p['theta0'], X, Y, p['batches'], o['inner_lr'], o['momentum'], o['window'], o['every'], trace=trace)
     slots = torch.arange(o['ways'], device=Y.device).repeat_interleave(o['real_per_class'])
     return end_loss(self.steps, theta, self.augment.apply(self.x[p['real']], p['change']), slots)
 
@@ -137,13 +139,15 @@ def draw_episodes(
     "A fixed list of episodes"
     sampler, out = ClassSampler(y.cpu(), n_classes), []
     least = min(sampler.known)
-    check(2<=ways<=n_classes and 1<=shots<least, f'{ways} classes of {shots} shots do not fit {n_classes} classes of {least} images or more; take fewer')
+    check(2<=ways<=n_classes and 1<=shots<least,
+          f'{ways} classes of {shots} shots do not fit {n_classes} classes of {least} images or more; take fewer')
     for i in range(n):
         gen = generator(seed, 'episode', i)
         classes = torch.randperm(n_classes, generator=gen)[:ways]
         own = [sampler.index[c, :sampler.known[c]][torch.randperm(sampler.known[c], generator=gen)] for c in classes.tolist()]
         rest = [o[shots:] for o in own]
-        out.append(dict(classes=classes, shots=torch.stack([o[:shots] for o in own]), rest=torch.cat(rest), slots=torch.arange(ways).repeat_interleave(torch.tensor([len(r) for r in rest]))))
+        slots = torch.arange(ways).repeat_interleave(torch.tensor([len(r) for r in rest]))
+        out.append(dict(classes=classes, shots=torch.stack([o[:shots] for o in own]), rest=torch.cat(rest), slots=slots))
     return out
 
 # %% ../../nbs/queries/episodes.ipynb #c2a1ec27
