@@ -17,7 +17,7 @@ from .nets import fresh_params
 from .memory import Memory
 from .bptt import unroll, end_loss, draw_batches
 from .train import generator, draw_seed
-from .engine.choose import Stacked, many, steps_for
+from .engine.choose import steps_for
 
 # %% ../nbs/04_distill.ipynb #90b8b2ed
 OUTER = dict(
@@ -172,7 +172,7 @@ def together(self:Distiller,
     iteration:int,  # decides everything random
 )->Tensor:          # mean J of the iteration's networks, differentiable in the memory
     "The outer loss of all fresh networks of an iteration, in one stacked unroll"
-    o, steps, plans = self.o, Stacked(self.steps, self.o['inits']), [self.plan(iteration, i) for i in range(self.o['inits'])]
+    o, steps, plans = self.o, self.steps.stacked(self.o['inits']), [self.plan(iteration, i) for i in range(self.o['inits'])]
     theta0, batches, real = (f([p[k] for p in plans], -1 if k=='batches' else 0) for k, f in (('theta0', torch.cat), ('batches', torch.cat), ('real', torch.cat)))
     (X, Y), change = self.recalled(plans[0]['labels']), plans[0]['change']
     theta = unroll(steps, theta0, self.augment.apply(X, change), Y, batches, o['inner_lr'], o['momentum'], o['window'], o['every'], self.host)
@@ -205,7 +205,7 @@ def backward(J:Tensor)->Tensor: # J, detached
 def gradients(self:Distiller)->Tensor: # J, the mean over the iteration's fresh networks
     "Fill `.grad` of the memory's tables with the meta-gradient"
     inits = self.o['inits']
-    if inits>1 and many(self.steps) is not None: return backward(self.together(self.iteration))
+    if inits>1 and self.steps.stacked(inits) is not None: return backward(self.together(self.iteration))
     return sum(backward(self.outer_loss(self.iteration, i)/inits) for i in range(inits))
 
 @patch

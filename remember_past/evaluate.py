@@ -15,7 +15,7 @@ from .data.augment import Augment
 from .nets import fresh_params
 from .memory import Memory
 from .train import generator, draw_seed, train_all, epochs
-from .engine.choose import many, steps_for
+from .engine.choose import steps_for
 
 # %% ../nbs/05_evaluate.ipynb #e9971cc7
 PROTOCOL = dict(
@@ -51,8 +51,7 @@ def answers(
     w:Tensor,      # its parameters, flat (P,)
 ):                 # function of images (N, C, H, W) -> outputs (N, C)
     "What a trained network says, by the fastest forward pass there is"
-    if hasattr(steps, 'forward'): return lambda x: steps.forward(w, x.contiguous())
-    return lambda x: functional_call(net, steps.flat.unflatten(w), (x,))
+    return lambda x: steps.logits(w, x.contiguous())
 
 @torch.no_grad()
 def accuracy(
@@ -139,7 +138,7 @@ def train_nets(
     if o['stable']: o['lr'] *= _stable_rate(net, steps.flat.unflatten(ws[0]), X)
     if o['loss']=='squares': Y = centred(Y, functional_call(net, steps.flat.unflatten(ws[0]), (X[:1],)).shape[1]).to(X)
     accs, lost = [], 0
-    for part in torch.arange(o['nets']).split(1 if many(steps) is None else o['nets']):
+    for part in torch.arange(o['nets']).split(1 if steps.stacked(o['nets']) is None else o['nets']):
         trained = _train_by_plan(steps, ws[part], X, Y, [gens[i] for i in part], o)
         accs += [accuracy(answers(steps, net, w), x, y) for w in trained]
         lost += int((~trained.isfinite()).any(1).sum())

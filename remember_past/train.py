@@ -10,7 +10,6 @@ import hashlib, itertools, operator
 import torch
 from torch import Tensor
 from .errors import check
-from .engine.choose import many
 
 # %% ../nbs/07_train.ipynb #a4f2b8cf
 def generator(
@@ -70,19 +69,19 @@ def train_all(
     decay:float=0.,     # weight decay
 )->Tensor:              # trained parameters (n, P)
     "Train n networks, on one set or each on its own: together, or one after the other; BadInput for a stack of what cannot be stacked"
-    augment, pair = augment or [None]*len(ws), many(steps)
+    augment, stack = augment or [None]*len(ws), steps.stacked(len(ws))
     Xs, Ys = (t if isinstance(t, list) else [t]*len(ws) for t in (X, Y))
     check(len(Xs)==len(Ys)==len(ws), f'{len(ws)} networks were given {len(Xs)} sets of images and {len(Ys)} of labels; give one of each to every network, or a single one for all')
-    if together is None: together = pair is not None and len(ws)>1
+    if together is None: together = stack is not None and len(ws)>1
     if not together: return torch.stack([train(steps, *args, lr, momentum, a, decay) for *args,a in zip(ws, Xs, Ys, batches, augment)])
-    check(pair is not None, f'{type(steps).__name__} takes one network at a time; leave out together=True')
-    ws, m = ws.clone(), torch.zeros_like(ws)
+    check(stack is not None, f'{type(steps).__name__} takes one network at a time; leave out together=True')
+    w, m = ws.flatten().clone(), ws.new_zeros(ws.numel())
     for *bs,rate in zip(*batches, _rates(lr)):
-        x = torch.stack([X[b] if a is None else a(X[b]) for X,b,a in zip(Xs, bs, augment)])
-        m.mul_(momentum).add_(pair[0](ws, x, torch.stack([Y[b] for Y,b in zip(Ys, bs)]))[1])
-        if decay: m.add_(ws, alpha=decay)
-        ws.add_(m, alpha=-rate)
-    return ws
+        x = torch.cat([X[b] if a is None else a(X[b]) for X,b,a in zip(Xs, bs, augment)])
+        m.mul_(momentum).add_(stack.grad(w, x, torch.cat([Y[b] for Y,b in zip(Ys, bs)]))[1])
+        if decay: m.add_(w, alpha=decay)
+        w.add_(m, alpha=-rate)
+    return w.view_as(ws)
 
 # %% ../nbs/07_train.ipynb #6002379b
 def epochs(

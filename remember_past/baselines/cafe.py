@@ -14,7 +14,7 @@ from ..memory import Memory
 from ..errors import check
 from ..engine.convnet import form_of
 from ..train import train, epochs
-from .learner import Learner, SHARED, numbers
+from .learner import Learner, SHARED
 
 # %% ../../nbs/baselines/cafe.ipynb #7c19dd11
 class _Layers(nn.Module):
@@ -144,11 +144,13 @@ def refresh(self:CAFE,
     return w, epoch
 
 # %% ../../nbs/baselines/cafe.ipynb #1fc0c0d2
+def _parts(v): return [float(p) for p in (v if isinstance(v, (list, tuple)) else str(v).split())]  # also from a command line, as '0.6 0.8'
+
 @patch
 def update(self:CAFE, gen:torch.Generator)->dict: # loss and grad_norm of the last move, moves, epochs
     "One network: move the images, train it, until its accuracy has settled"
     o, w, band, spent = self.o, self.fresh(gen), _Band(self.o['watch']), 0
-    for g in self.opt.param_groups: g['lr'] = o['outer_lr']*.5**sum(self.iteration>=h*o['iterations'] for h in numbers(o['halve'], 'halve'))
+    for g in self.opt.param_groups: g['lr'] = o['outer_lr']*.5**sum(self.iteration>=h*o['iterations'] for h in _parts(o['halve']))
     for moves in range(1, o['most_moves']+1):
         said = self.move(self.mismatch(w, gen))
         if _settled(band.add(self.watched(w, gen)), o['below']): break

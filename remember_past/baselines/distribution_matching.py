@@ -14,7 +14,7 @@ from torch.func import functional_call
 from ..memory import Memory
 from ..errors import check
 from ..nets import ConvNet, fresh_params
-from ..engine.convnet import FusedConvNet
+from ..engine.choose import steps_for
 from ..train import draw_seed
 from .learner import Learner, SHARED
 
@@ -36,11 +36,11 @@ class _Look:
     def __init__(self,
         net:nn.Module, # with `embed`; not changed
     ):
-        self.embed, self.fused = Embed(net), None
-        if not (isinstance(net, ConvNet) and FusedConvNet.fits(net)): return
+        self.embed, self.steps = Embed(net), None
+        if not isinstance(net, ConvNet): return
         wide, n = copy.deepcopy(net), net.head.in_features
         wide.head = nn.Linear(n, n)
-        self.fused, self.head = FusedConvNet(wide), {'head.weight': torch.eye(n), 'head.bias': torch.zeros(n)}
+        self.steps, self.head = steps_for(wide), {'head.weight': torch.eye(n), 'head.bias': torch.zeros(n)}
 
     def __call__(self,
         params:dict, # of `Embed(net)`
@@ -48,9 +48,9 @@ class _Look:
     )->Tensor:       # features (N, F)
         "What the network with these parameters sees"
         with torch.no_grad():
-            if self.fused is None or x.is_cuda: return functional_call(self.embed, params, (x,))
+            if self.steps is None or x.is_cuda: return functional_call(self.embed, params, (x,))
             own = {k.removeprefix('net.'): p for k,p in params.items()}
-            return self.fused.forward(self.fused.flat.flatten({**own, **{k: p.to(x) for k,p in self.head.items()}}), x.contiguous())
+            return self.steps.logits(self.steps.flat.flatten({**own, **{k: p.to(x) for k,p in self.head.items()}}), x.contiguous())
 
 # %% ../../nbs/baselines/distribution_matching.ipynb #eab97157
 class DistributionMatching(Learner):

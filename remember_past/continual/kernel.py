@@ -11,9 +11,10 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import check
-from ..engine.mlp import gate, loss_slope
+from ..engine.shared import gate, loss_slope
 from ..train import generator
-from .learners import Learner, Nets, first_weights
+from .nets import Nets, first_weights
+from .learners import StreamLearner
 
 # %% ../../nbs/continual/kernel.ipynb #b20c9d76
 @patch
@@ -42,12 +43,12 @@ def _dropped(
     gens,      # a generator for each seed
     device='cpu', # where the masks go
 )->list:       # masks (n, B, H), one a layer
-    "Dropout masks of a step"
+    "Draw the dropout masks of a step"
     keep = (torch.stack([torch.rand(shape, generator=g) for g in gens], 1) >= p).to(device)
     return list(keep.float()/(1 - p)) if p < 1 else list(keep.float())
 
 # %% ../../nbs/continual/kernel.ipynb #e1a9fae1
-class StableSGD(Learner):
+class StableSGD(StreamLearner):
     "Momentum SGD with dropout, at a rate that falls with every task"
     settings, init = dict(lr=.1, decay=.8, momentum=.8, dropout=.5), 'default'
 
@@ -59,7 +60,7 @@ class StableSGD(Learner):
     def rate(self,
         task, # number of the task
     ):
-        "Learning rate of a task; it falls from one to the next"
+        "The learning rate of a task"
         return max(self.o['lr']*self.o['decay']**(task + 1), 5e-5)
     def switch(self, task): self.m = torch.zeros_like(self.w)
 
@@ -90,7 +91,7 @@ def _ridge(
     return psi @ core.mT @ torch.linalg.solve(gram, rows)
 
 # %% ../../nbs/continual/kernel.ipynb #8c6e8f4b
-class KCL(Learner):
+class KCL(StreamLearner):
     "A kernel classifier for each task, on shared features"
     settings = dict(lr=.1, decay=.5, momentum=.8, dropout=.5, frequencies=1024, core=20, tau=1e-4)
     task_free, init = False, 'default'
@@ -98,10 +99,13 @@ class KCL(Learner):
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
         n, o = len(self.seeds), self.o
-        check(o['core'] >= max(map(self.classes_of, range(self.T))), f"a coreset of {o['core']} samples has none for some classes of a task; give at least one a class")
-        self.core, self.m, self.count = self.store(o['core']*self.T), torch.zeros_like(self.w), torch.zeros(n, self.nets.n_classes, dtype=torch.long, device=self.device)
+        check(o['core'] >= max(map(self.classes_of, range(self.T))),
+            f"a coreset of {o['core']} samples has none for some classes of a task; give at least one a class")
+        self.core, self.m = self.store(o['core']*self.T), torch.zeros_like(self.w)
+        self.count = torch.zeros(n, self.nets.n_classes, dtype=torch.long, device=self.device)
         self.size = torch.zeros(n, self.T, dtype=torch.long, device=self.device)  # samples in the coreset of each task
-        self.b = torch.stack([2*math.pi*torch.rand(1, o['frequencies'], generator=generator(s, 'phases')) for s in self.seeds]).to(self.device)
+        phases = [2*math.pi*torch.rand(1, o['frequencies'], generator=generator(s, 'phases')) for s in self.seeds]
+        self.b = torch.stack(phases).to(self.device)
         self.own = torch.tensor([.1, 1., 0.], device=self.device).repeat(n, self.T, 1)  # lambda, gamma, beta of each task
         self.m_own = torch.zeros_like(self.own)
 
@@ -109,7 +113,7 @@ class KCL(Learner):
     rate = StableSGD.rate
 
     def begin(self, init):
-        "Weights of the features, the posterior's network and the prior's, side by side"
+        "Draw the weights of the features and of the posterior's and the prior's networks, side by side"
         sizes = self.nets.widths[:-1]; f = sizes[-1]
         chain = lambda s: nn.Sequential(*(nn.Linear(a, b) for a, b in zip(s, s[1:])))
         self.parts = [chain(s) for s in (sizes, [f, 256, 256, 2*f], [f, 256, 256, 2*f])]
@@ -126,11 +130,12 @@ def _chained(
     masks=None,    # dropout after each activation
     last=False,    # an activation after the last layer too?
 )->Tensor:         # (n, B, d')
-    "A stack of n perceptrons, differentiable"
+    "Apply a stack of n perceptrons, differentiably"
     i = 0
     for l, layer in enumerate(form):
-        W, b = (w[:, a:a + p.numel()].view(len(w), *p.shape) for a, p in ((i, layer.weight), (i + layer.weight.numel(), layer.bias)))
-        i, x = i + layer.weight.numel() + layer.bias.numel(), torch.baddbmm(b[:, None], x, W.mT)
+        mid = i + layer.weight.numel()
+        W, b = (w[:, a:a + p.numel()].view(len(w), *p.shape) for a, p in ((i, layer.weight), (mid, layer.bias)))
+        i, x = mid + layer.bias.numel(), torch.baddbmm(b[:, None], x, W.mT)
         if last or l + 1 < len(form): x = act(x)
         if masks is not None and (last or l + 1 < len(form)): x = x*masks[l]
     return x
@@ -157,7 +162,7 @@ def coreset(self:KCL,
 
 # %% ../../nbs/continual/kernel.ipynb #0cfda4aa
 @patch
-def said(self:KCL,
+def classified(self:KCL,
     w:Tensor,    # all flat weights (n, P)
     own:Tensor,  # lambda, gamma, beta of the task (n, 3)
     x:Tensor,    # (n, B, C, H, W)
@@ -169,7 +174,8 @@ def said(self:KCL,
     (wf, wp, wq), (c, rows), F_ = w.split(self.cuts, 1), self.coreset(task), self.nets.widths[-2]
     mask = lambda n: _dropped((len(self.parts[0]), n, F_), p, gens, self.device) if p else None
     hx, hc = self.features(wf, x, mask(x.shape[1])), self.features(wf, c, mask(c.shape[1]))
-    (mu, lv), (nu, lw) = (_chained(h.mean(1, keepdim=True), v, self.parts[1], F.elu).chunk(2, -1) for h, v in ((hc, wp), (hx, wq)))
+    gaussian = lambda h, v: _chained(h.mean(1, keepdim=True), v, self.parts[1], F.elu).chunk(2, -1)
+    (mu, lv), (nu, lw) = gaussian(hc, wp), gaussian(hx, wq)
     eps = torch.stack([torch.randn(self.o['frequencies'], F_, generator=g) for g in gens]).to(self.device)
     omega, (lam, gamma, beta) = mu + (lv/2).exp()*eps, own.T[..., None, None]
     logits = gamma*_ridge(_fourier(hx, omega, self.b), _fourier(hc, omega, self.b), rows, lam.abs() + .01) + beta
@@ -179,7 +185,7 @@ def said(self:KCL,
 # %% ../../nbs/continual/kernel.ipynb #40c2cafc
 @patch
 def step(self:KCL, x, y, task):
-    "Fill the coreset; train on batches of which no seed of the stack keeps a sample, once all coresets are full"
+    "Fill the coresets, then train on batches of which no seed keeps a sample"
     classes, o = self.classes_of(task), self.o
     fresh = torch.ones_like(y, dtype=torch.bool)
     for i in range(len(y)):
@@ -190,13 +196,15 @@ def step(self:KCL, x, y, task):
     self.core.filled = task*o['core'] + int(self.size[:, task].max())
     if int(self.size[:, task].min()) < o['core']//classes*classes or not bool(fresh.all()): return
     w, own = self.w.detach().requires_grad_(), self.own[:, task].detach().requires_grad_()
-    logits, kl = self.said(w, own, x, task, self.gens('frequencies'), o['dropout'])
+    logits, kl = self.classified(w, own, x, task, self.gens('frequencies'), o['dropout'])
     loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction='none').view(y.shape).mean(1) + o['tau']*kl
     for value, m, g in zip((self.w, self.own[:, task]), (self.m, self.m_own[:, task]), torch.autograd.grad(loss.sum(), (w, own))):
         m.mul_(o['momentum']).add_(g); value.sub_(m, alpha=self.rate(task))
 
 @patch
-def switch(self:KCL, task): self.m, self.m_own, self.count = torch.zeros_like(self.m), torch.zeros_like(self.m_own), torch.zeros_like(self.count)
+def switch(self:KCL, task):
+    self.m, self.m_own, self.count = (torch.zeros_like(v) for v in (self.m, self.m_own, self.count))
+
 @patch
 def classes_of(self:KCL,
     task, # its number
@@ -211,6 +219,6 @@ def predict(self:KCL,
     x:Tensor,  # (n, B, C, H, W)
     task:int,  # whose coreset and numbers are used
 )->Tensor:     # (n, B)
-    "The answer of a task's own classifier; the frequencies are drawn by the seed and the task"
+    "Answer by the task's own classifier"
     gens = [generator(s, 'answer', task) for s in self.seeds]
-    return self.said(self.w, self.own[:, task], x, task, gens)[0].argmax(-1)
+    return self.classified(self.w, self.own[:, task], x, task, gens)[0].argmax(-1)

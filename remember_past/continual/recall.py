@@ -20,17 +20,20 @@ from safetensors.torch import save as to_bytes
 from ..memory import Memory
 from ..files import read_tensors
 from ..files import write_bytes
-from ..engine.mlp import FusedMLP, gate
+from ..engine.shared import gate
 from ..nets import MLP, fresh_params
 from ..train import draw_seed, generator, train
 from ..engine.choose import steps_for
 from ..bptt import end_loss, unroll
 from ..engine.steps import Flat
-from .learners import Learner, Store, first_weights
+from .nets import Nets, first_weights
+from .store import Store
+from .learners import StreamLearner
+
 
 # %% ../../nbs/continual/recall.ipynb #2f45319b
 def _span_train(
-    layers:tuple,  # weights [(n, out, in)] and biases [(n, 1, out)] at the start, see `FusedMLP.pieces`
+    layers:tuple,  # weights [(n, out, in)] and biases [(n, 1, out)] at the start, see `Nets.pieces`
     B:Tensor,      # bases (n, K, d)
     A:Tensor,      # mixing rows (n, N, K); None: the bases themselves are the images
     Y:Tensor,      # label rows (n, N, classes)
@@ -70,7 +73,7 @@ def _span_weights(
     W:Tensor,       # first layer's weights at the start (n, out, d)
     B:Tensor,       # bases (n, K, d)
     trained:tuple,  # from `_span_train`
-)->Tensor:          # (n, P) flat, as `FusedMLP` wants them
+)->Tensor:          # (n, P) flat, as `Nets` wants them
     "The trained networks in full"
     C, Ws, bs = trained
     Ws = [W + C.mT @ B, *(w.mT for w in Ws)]
@@ -91,7 +94,7 @@ def _fresh_weights(
     return torch.stack([flat.flatten(fresh_params(net, s)) for s in seeds])
 
 # %% ../../nbs/continual/recall.ipynb #32218d43
-class Recall(Learner):
+class Recall(StreamLearner):
     "Compress-then-recall: a memory for each task, and nothing else that lasts"
     settings = dict(
         bases=10, rows=0, scale=1,  # K; rows a class (r), 0: free images; bases are stored `scale` times smaller in height and width
@@ -106,8 +109,8 @@ class Recall(Learner):
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
-        self.n, self.C, self.budget = len(self.seeds), [*self.net.parameters()][-1].numel(), self.room*math.prod(self.shape)
-        self.steps = None if isinstance(self.nets, FusedMLP) else steps_for(self.net, device=self.device)
+        self.n, self.C, self.budget = len(self.seeds), [*self.net.parameters()][-1].numel(), self.capacity*math.prod(self.shape)
+        self.steps = None if isinstance(self.nets, Nets) else steps_for(self.net, device=self.device)
         self.augment = Augment(self.o['test_augment']) if self.o.get('test_augment') else None
         self.ways = self.open(0).shape[1]
         check(self.o['store'] in ('recent', 'reservoir'), f"there is no store {self.o['store']!r}; choose recent or reservoir")
@@ -197,7 +200,7 @@ def switch(self:Recall, task:int):
 def load_state(self:Recall, state:dict):
     "Go on from a state, which may be in the middle of a task"
     if state['stores']: self.stores = [Store(*s['x'].shape[:2], s['x'].shape[2:], self.device) for s in state['stores']]
-    Learner.load_state(self, state)
+    StreamLearner.load_state(self, state)
 
 # %% ../../nbs/continual/recall.ipynb #c36cde26
 @patch

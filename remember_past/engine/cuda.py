@@ -8,6 +8,7 @@ __all__ = ['captured', 'Replayed']
 # %% ../../nbs/engine/cuda.ipynb #d229c33b
 import torch
 from torch import Tensor
+from .steps import Steps
 
 # %% ../../nbs/engine/cuda.ipynb #7f2221b9
 def _recorded(
@@ -42,19 +43,19 @@ def captured(
 
 
 # %% ../../nbs/engine/cuda.ipynb #62dbfcea
-class Replayed:
-    "Step functions whose calls a CUDA device replays; on a CPU they are themselves"
+class Replayed(Steps):
+    "Steps whose calls a CUDA device replays; on a CPU they are themselves"
     def __init__(self,
-        steps,  # step functions that never look at a value
-    ): self.flat, self.grad, self._hvp = steps.flat, captured(steps.grad), captured(lambda w, x, y, v, soft: steps.hvp(w, x, y, v, soft=soft))
+        steps:Steps, # steps that never look at a value
+    ):
+        self.flat, self.logits = steps.flat, steps.logits
+        self._grad = captured(lambda w, x, y, want_x: steps.grad(w, x, y, want_x))
+        self._hvp = captured(lambda w, x, y, v, soft: steps.hvp(w, x, y, v, soft))
 
-    def hvp(self,
-        w:Tensor,        # parameters (P,)
-        x:Tensor,        # images (B, C, H, W)
-        y:Tensor,        # labels
-        v:Tensor,        # direction (P,)
-        soft:bool=False, # differentiate the labels too
-    )->tuple:            # derivatives along v of the gradients by w, x, and y or None
+    def grad(self, w, x, y, want_x=False):
+        "Loss and gradient"
+        return self._grad(w, x, y, want_x)
+
+    def hvp(self, w, x, y, v, soft=False):
         "The derivative of the gradients along a direction"
         return self._hvp(w, x, y, v, soft)
-

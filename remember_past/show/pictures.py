@@ -8,8 +8,7 @@ __all__ = ['METHOD_COLOURS', 'to_pixels', 'sheet', 'labels_of', 'show_images', '
 
 # %% ../../nbs/show/pictures.ipynb #7c61221f
 import math, os, time
-import numpy as np, pandas as pd, torch
-import matplotlib.pyplot as plt
+import numpy as np, torch
 from fastcore.basics import patch
 from ..errors import check
 
@@ -56,6 +55,7 @@ def labels_of(
 # %% ../../nbs/show/pictures.ipynb #cae4728f
 def _figure(width, height, **kw):
     "A figure of its own: pyplot forgets it, so that a cell shows it once"
+    import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(min(6, width), min(4, height)), dpi=80, layout='constrained', **kw)
     plt.close(fig)
     return fig, ax
@@ -120,6 +120,7 @@ def _trouble(
     jump:float=10.,    # a gradient norm this many times the median of its neighbours is a jump
 )->list:               # sentences, empty when all is well
     "Signs of trouble in a training history"
+    import pandas as pd
     h, said = pd.DataFrame(history), []
     if not len(h): return said
     broken = h[~np.isfinite(h[['loss', 'grad_norm']].astype(float)).all(axis=1)]
@@ -138,6 +139,7 @@ def plot_history(
     title:str=None,    # what was learned
 ):                     # matplotlib figure, 6 x 2.6 inches
     "Loss and gradient norm against outer iterations, with signs of trouble in words; BadInput when columns are missing"
+    import pandas as pd
     h = pd.DataFrame(history)
     missing = {'iteration', 'loss', 'grad_norm'} - set(h.columns)
     check(not missing, f"the history lacks {', '.join(sorted(missing))}: give what distillation returned, after at least one iteration")
