@@ -9,13 +9,16 @@ BIN := .venv/bin
 DONE := .venv/.done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test docs readme lab bench clean
+.PHONY: help setup reproduce publish test docs readme lab bench clean
 
 help:
 	@echo 'make reproduce  set up, then make every table and figure at PROFILE=$(PROFILE) (quick, small, paper);'
 	@echo '                NAMES="table1 figure2" picks some; what is already computed is not computed again;'
 	@echo '                DEVICE=$(DEVICE) (cpu, cuda, auto); ARGS="--dry-run" only says what would be done, and how long it'
-	@echo '                takes; ARGS="--fresh" trains again (rp_reproduce --help lists the rest)'
+	@echo '                takes; ARGS="--fresh" trains again (rp_reproduce --help lists the rest). Tables and figures go to'
+	@echo '                runs/figures/$(PROFILE)/, which git ignores'
+	@echo 'make publish    the same, then copy tables, figures, records and memories to figures/PROFILE/ for everybody;'
+	@echo '                PROFILE=small or paper'
 	@echo 'make test       set up, then run every test; FLAGS="slow cuda" adds the notebook cells so marked'
 	@echo 'make setup      only .venv, the package and a Jupyter kernel; PY=python3.12 picks the Python'
 	@echo 'make lab        JupyterLab on the notebooks'
@@ -38,6 +41,9 @@ $(DONE): settings.ini setup.py pyproject.toml
 
 reproduce: $(DONE)
 	@$(BIN)/rp_reproduce $(NAMES) --profile $(PROFILE) --device $(DEVICE) $(ARGS)
+
+publish: $(DONE)
+	@$(BIN)/rp_reproduce $(NAMES) --profile $(PROFILE) --device $(DEVICE) --publish $(ARGS)
 
 # Each step stops the rest. The tree is only read: cleaning and exporting happen on a scratch copy.
 test: $(DONE)

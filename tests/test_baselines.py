@@ -2,9 +2,12 @@
 import csv
 from pathlib import Path
 import pytest
-from remember_past.lab import reproduce as R
+from remember_past.lab.commands import rp_distill
+from remember_past.lab.params import PROFILES, experiments_of, names_at
+from remember_past.lab.tables import catalogue
 from remember_past.baselines.methods import LEARNERS, PROTOCOLS
-from remember_past.lab.distillation import CELL, cell_settings, learning, run_cell
+from remember_past.lab.settings import complete, DEFAULTS
+from remember_past.lab.distillation import learning, run_distillation
 from remember_past.lab.runs import find_records
 from remember_past.files import settings_hash
 from remember_past.lab.verify import check_files
@@ -22,7 +25,7 @@ HERE = Path(__file__).resolve().parents[1]
 def test_bad_input(method, bad, says, tmp_path, monkeypatch, capsys):
     "Exit 2 and one sentence that names the setting, before anything is written"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as e: R.rp_distill(['data=digits', f'method={method}', bad])
+    with pytest.raises(SystemExit) as e: rp_distill(['data=digits', f'method={method}', bad])
     out, err = capsys.readouterr()
     assert e.value.code == 2 and out == '' and err.count('\n') == 1 and says in err and 'Traceback' not in err
     assert not list(tmp_path.iterdir())
@@ -30,42 +33,42 @@ def test_bad_input(method, bad, says, tmp_path, monkeypatch, capsys):
 
 def test_committed_records_are_found():
     "A setting that is new today is not in the hash of a record from yesterday"
-    records = find_records([HERE/'figures'/p/'records' for p in R.PROFILES], 'cells')
+    records = find_records([HERE/'figures'/p/'records' for p in PROFILES], 'cells')
     assert records
-    for r in records: assert settings_hash(cell_settings(**r['settings'])) == r['run'], r['path']
-    listed = {settings_hash(c) for p in ('small', 'paper') for t in R.names_at(HERE, p) if t != 'cost' for c in R.cells_of(HERE, p, t)}
+    for r in records: assert settings_hash(complete(**r['settings'])) == r['run'], r['path']
+    listed = {settings_hash(c) for p in ('small', 'paper') for t in names_at(HERE, p) if t != 'cost' for c in experiments_of(HERE, p, t)}
     lost = [r['path'] for r in records if r['run'] not in listed]
     assert not lost, f'no parameter file asks for {lost}'
 
 
 def test_committed_memories_are_beside_their_records():
-    "What `rp_verify` checks first, for every record of a cell that is published"
-    for r in find_records([HERE/'figures'/p/'records' for p in R.PROFILES], 'cells'): check_files(r)
+    "What `rp_verify` checks first, for every record of a distillation that is published"
+    for r in find_records([HERE/'figures'/p/'records' for p in PROFILES], 'cells'): check_files(r)
 
 
 @pytest.mark.parametrize('profile', ['small', 'paper'])
 def test_the_list_of_memories_is_that_of_the_records(profile):
     made = HERE/'figures'/profile/'memories'/'README.md'
-    assert (made.read_text() if made.exists() else '') == R.catalogue(HERE, profile)
+    assert (made.read_text() if made.exists() else '') == catalogue(HERE, profile)
 
 
 def test_settings_are_a_fixed_point():
     for m in LEARNERS:
         for p in PROTOCOLS:
-            o = cell_settings(method=m, data='mnist', protocol=p)
-            assert cell_settings(**o) == o
-            assert learning(o) == learning(cell_settings(method=m, data='mnist')) and (p == 'paper') == (set(o) == set(cell_settings(method=m, data='mnist')))
-    assert set(cell_settings()) == set(CELL)
+            o = complete(method=m, data='mnist', protocol=p)
+            assert complete(**o) == o
+            assert learning(o) == learning(complete(method=m, data='mnist')) and (p == 'paper') == (set(o) == set(complete(method=m, data='mnist')))
+    assert set(complete()) == set(DEFAULTS)
 
 
 @pytest.mark.parametrize('profile', ['quick', 'small'])
 def test_table1_has_the_bases_that_figure4_chose(profile):
     "Budgets of which every point has been made: the best K on validation images is Table 1's"
-    made = HERE/'figures'/profile/'figure4.csv'
-    if not made.exists(): pytest.skip(f'figure 4 has not been made at profile {profile}')
+    made = next((f for f in (HERE/folder/'figures'/profile/'figure4.csv' for folder in ('runs', '.')) if f.exists()), None)
+    if made is None: pytest.skip(f'figure 4 has not been made at profile {profile}')
     budgets, column = {}, 'validation accuracy, %'
     for row in csv.DictReader(made.open()): budgets.setdefault((row['data set'], int(row['images per class'])), []).append(row)
-    ours = {(c['data'], c['ipc']): c['bases'] for c in R.cells_of(HERE, profile, 'table1') if c['method'] == 'full'}
+    ours = {(c['data'], c['ipc']): c['bases'] for c in experiments_of(HERE, profile, 'table1') if c['method'] == 'full'}
     whole = {b: rows for b, rows in budgets.items() if b in ours and all(r[column][:1].isdigit() for r in rows)}
     if not whole: pytest.skip(f'no budget of figure 4 is complete at profile {profile}')
     best = {b: int(max(rows, key=lambda r: float(r[column].split()[0]))['K']) for b, rows in whole.items()}
@@ -75,8 +78,8 @@ def test_experts_outlive_an_interruption(tmp_path):
     "A cell of TM that is stopped leaves its experts behind; going on trains none of them again"
     s = dict(data='digits', method='tm', ipc=1, width=4, depth=2, whiten='standardize', iterations=4, inner_steps=2, experts=1, trajectory=2, expert_epochs=1, starts=1, augment='', student_batch=10, outer_lr=1., eval_nets=1, eval_epochs=1)
     def stop(p): raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): run_cell(cell_settings(**s), tmp_path, progress=stop)
+    with pytest.raises(KeyboardInterrupt): run_distillation(complete(**s), tmp_path, progress=stop)
     files = list((tmp_path/'experts').rglob('*.safetensors')); assert len(files) == 1
     before = files[0].stat().st_mtime_ns
-    run_cell(cell_settings(**s), tmp_path); run_cell(cell_settings(**s, eval_momentum=0.8), tmp_path)
+    run_distillation(complete(**s), tmp_path); run_distillation(complete(**s, eval_momentum=0.8), tmp_path)
     assert [*(tmp_path/'experts').rglob('*.safetensors')] == files and files[0].stat().st_mtime_ns == before

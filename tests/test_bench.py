@@ -1,7 +1,8 @@
 "The bench: every arm returns the same meta-gradient, memory grows by one weight vector a step, and a bench that cannot go on says so"
 import json, multiprocessing, os
 import pytest, torch
-from remember_past.lab import bench as B
+from remember_past.lab import arms as A, bench as B
+from remember_past.lab.commands import rp_bench
 from remember_past.errors import BadInput
 from remember_past.nets import make_net, n_params
 from remember_past.lab.runs import find_records
@@ -21,16 +22,16 @@ def threads():
 def run(arm, case, dtype=torch.float64, T=None):
     "What an arm returns, or a skip where its library is missing"
     if arm in ('higher', 'torchopt'): pytest.importorskip(arm)
-    return B.ARMS[arm][1](B.problem(case, dtype))(T or case['steps'])
+    return A.ARMS[arm][1](A.problem(case, dtype))(T or case['steps'])
 
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('net', ['convnet', 'mlp'])
-@pytest.mark.parametrize('arm', [a for a in B.arms_for(B.bench_case()) if a != 'autograd'])
+@pytest.mark.parametrize('arm', [a for a in A.arms_for(A.bench_case()) if a != 'autograd'])
 def test_same_gradient(arm, net):
     "In double precision each arm agrees with autograd through the loop"
-    case = B.bench_case(net=net, **SMALL)
-    assert B.difference(run(arm, case), run('autograd', case)) < 1e-10
+    case = A.bench_case(net=net, **SMALL)
+    assert A.difference(run(arm, case), run('autograd', case)) < 1e-10
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -38,46 +39,46 @@ def test_same_gradient(arm, net):
 def test_torchopt_momentum(on):
     "Momentum is inside the derivative of `MetaSGD`, whatever its flag says"
     pytest.importorskip('torchopt')
-    p = B.problem(B.bench_case(**SMALL), torch.float64)
-    assert B.difference(B.by_torchopt(p, on)(4), B.by_autograd(p)(4)) < 1e-10
+    p = A.problem(A.bench_case(**SMALL), torch.float64)
+    assert A.difference(A.by_torchopt(p, on)(4), A.by_autograd(p)(4)) < 1e-10
 
 
 def test_momentum_matters():
     "The comparison would notice a derivative without momentum"
     from remember_past.bptt import end_loss, unroll
-    p = B.problem(B.bench_case(**SMALL), torch.float64)
+    p = A.problem(A.bench_case(**SMALL), torch.float64)
     steps, X = steps_for(p.net), p.X.clone().requires_grad_()
     end = unroll(steps, steps.flat.flatten(p.w), X, p.Y, p.batches, p.lr, p.momentum, track_momentum=False)
     without = torch.autograd.grad(end_loss(steps, end, p.x, p.y), X)[0]
-    assert B.difference(without, B.by_autograd(p)(4)) > B.DIFFERS
+    assert A.difference(without, A.by_autograd(p)(4)) > B.DIFFERS
 
 
 def test_single_precision():
     "Single precision stays within a thousandth of double"
-    case = B.bench_case(width=32, steps=10, batch=20)
-    assert B.difference(run('ours', case, torch.float32), run('ours', case)) < 1e-3
+    case = A.bench_case(width=32, steps=10, batch=20)
+    assert A.difference(run('ours', case, torch.float32), run('ours', case)) < 1e-3
 
 
 def test_evaluation_arms():
-    case = B.bench_case(nets=3, **SMALL)
-    assert B.difference(run('together', case), run('single', case)) < 1e-10
-    assert B.arms_for(case) == ['together', 'single']
+    case = A.bench_case(nets=3, **SMALL)
+    assert A.difference(run('together', case), run('single', case)) < 1e-10
+    assert A.arms_for(case) == ['together', 'single']
 
 
 def test_floor_by_hand():
     "One block of width 4 on 8x8 images, then ten classes: 2*64*4*9 + 2*64*10 operations an image; nine passes, T steps"
     net = make_net('convnet', (1, 8, 8), 10, 4, 1)
-    assert B.forward_flops(net, (1, 8, 8), 5) == 5*(2*64*4*9 + 2*64*10) == 29440
-    row = dict(case=B.bench_case(steps=7, batch=5), flops=29440, throughput=[[1e6, 0.], [2e6, 9e9]], arms={})
+    assert A.forward_flops(net, (1, 8, 8), 5) == 5*(2*64*4*9 + 2*64*10) == 29440
+    row = dict(case=A.bench_case(steps=7, batch=5), flops=29440, throughput=[[1e6, 0.], [2e6, 9e9]], arms={})
     assert B.floor_seconds(row) == pytest.approx(9*7*29440/2e6)
     assert B.floor_seconds(row | dict(throughput=[])) is None
 
 
 def test_memory_a_step():
     "Growth of the peak a step is one weight vector and no more, measured in a process of its own"
-    case = B.bench_case(width=128, steps=43, batch=4)
-    arm = B.Arm('ours', case)
-    try: entry = B.begin(arm, case, 120, 24); B.turn(arm, entry, case, None, 120)
+    case = A.bench_case(width=128, steps=43, batch=4)
+    arm = B._Arm('ours', case)
+    try: entry = B._begin(arm, case, 120, 24); B._turn(arm, entry, case, None, 120)
     finally: arm.close()
     vector = 4*n_params(make_net('convnet', (1, 28, 28), 10))
     assert entry['state'] == 'measured' and .5 < entry['per_step']/vector <= 1.2, entry
@@ -86,15 +87,15 @@ def test_memory_a_step():
 
 def test_what_cannot_run():
     "An arm that needs too much is not run, one that fails says why in one line, and a gradient that differs is marked"
-    case = B.bench_case(**SMALL | dict(net='mlp'))
+    case = A.bench_case(**SMALL | dict(net='mlp'))
     row = B.measure(case, ['ours', 'autograd'], 1, 120, 1e-9, threads=1, say=quiet)
     assert row['arms']['autograd']['state'].startswith('not run: needs')
-    broken = B.Arm('nothing', case | dict(net='convnett'))
-    try: entry = B.begin(broken, case, 60, 24)
+    broken = B._Arm('nothing', case | dict(net='convnett'))
+    try: entry = B._begin(broken, case, 60, 24)
     finally: broken.close()
     assert entry['state'].startswith('failed: BadInput') and '\n' not in entry['state']
-    killed = B.Arm('ours', case)
-    try: killed.answer(); killed.process.kill(); entry = dict(state='measured', wall=[], probe=[1, 0]); B.turn(killed, entry, case, None, 60)
+    killed = B._Arm('ours', case)
+    try: killed.answer(); killed.process.kill(); entry = dict(state='measured', wall=[], probe=[1, 0]); B._turn(killed, entry, case, None, 60)
     finally: killed.close()
     assert entry['state'] == 'failed: its process ended with exit code -9 (killed; out of memory?)'
     e = dict(state='measured', wall=[1.], cpu=[1.], warm=0, peak=1, start=0, per_step=0, error=.5)
@@ -106,13 +107,13 @@ def test_missing_peer(monkeypatch):
     "A library that is not installed is named, with the extra that has it"
     import sys
     monkeypatch.setitem(sys.modules, 'higher', None)
-    with pytest.raises(ImportError) as e: B.by_higher(B.problem(B.bench_case(**SMALL)))
+    with pytest.raises(ImportError) as e: A.by_higher(A.problem(A.bench_case(**SMALL)))
     assert B.one_line(e.value) == "higher is not installed; pip install 'remember_past[bench]'"
 
 
 def test_record(tmp_path, monkeypatch):
     "Rows that are there are kept, the record is whole, a second bench measures nothing, and a copy can be published"
-    cases = [(B.bench_case(**SMALL | dict(net='mlp', steps=t)), ['ours'], 1) for t in (2, 3)]
+    cases = [(A.bench_case(**SMALL | dict(net='mlp', steps=t)), ['ours'], 1) for t in (2, 3)]
     monkeypatch.setitem(B.GRIDS, 'quick', lambda: [(c, a, m) for c, a, m in cases])
     s = B.bench_settings('quick', threads=1)
     folder = tmp_path/'bench'/B.Run(tmp_path, 'bench', s).hash
@@ -150,7 +151,7 @@ def test_record(tmp_path, monkeypatch):
 def test_refuses(tmp_path, monkeypatch, capsys, kw, says):
     "Exit 2, one sentence, nothing written"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as e: B.rp_bench(**kw)
+    with pytest.raises(SystemExit) as e: rp_bench(**kw)
     out, err = capsys.readouterr()
     assert e.value.code == 2 and says in err and err.count('\n') == 1 and out == '' and not list(tmp_path.iterdir())
 
@@ -158,7 +159,7 @@ def test_refuses(tmp_path, monkeypatch, capsys, kw, says):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device here; `rp_bench --grid cuda --device cuda` is the whole of it')
 def test_cuda():
     "On a card: the same gradients, and growth a step counted on the card"
-    row = B.measure(B.bench_case(width=16, shape=(3, 32, 32), steps=12, batch=16), ['ours', 'func', 'autograd', 'stored'], 2, 300, 24, 'cuda', say=quiet)
+    row = B.measure(A.bench_case(width=16, shape=(3, 32, 32), steps=12, batch=16), ['ours', 'func', 'autograd', 'stored'], 2, 300, 24, 'cuda', say=quiet)
     said = {a: (e['state'], e['error']) for a, e in row['arms'].items()}
     errors = [e for _, e in said.values()]  # from double precision; a card multiplies convolutions in TF32, so what counts is that all arms are off by the same
     assert {state for state, _ in said.values()} == {'measured'} and max(errors) < .1 and max(errors) - min(errors) < 1e-3, said
@@ -178,9 +179,9 @@ def fake_record(folder, grid='quick'):
 def test_cost_notebook(tmp_path, monkeypatch, measured):
     "The notebook lays a record out, and says of what is not there that it is not"
     from pathlib import Path
-    from remember_past.lab import reproduce as R
+    from remember_past.lab import params
     if measured: fake_record(tmp_path/'runs')
-    monkeypatch.setattr(R, 'repo_root', lambda: tmp_path)
+    monkeypatch.setattr(params, 'repo_root', lambda: tmp_path)
     cells = json.loads((Path(__file__).parents[1]/'nbs'/'paper'/'cost.ipynb').read_text(encoding='utf-8'))['cells']
     ns = {}
     for c in cells:

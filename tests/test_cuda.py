@@ -5,10 +5,12 @@ from safetensors.torch import load_file
 from remember_past.bptt import unroll
 from remember_past.engine.cuda import captured
 from remember_past.continual.nets import ConvNets, first_weights, stream_net
-from remember_past.lab.continual import LEARNERS, continual_settings, make_learner, make_streams, passes
+from remember_past.lab.settings import complete
+from remember_past.lab.continual import make_learner, make_streams, passes
+from remember_past.continual.methods import STREAM_LEARNERS
 from remember_past.lab.experiments import kind_of, run_of
 from remember_past.nets import ConvNet, MLP, fresh_params
-from remember_past.lab.reproduce import cells_of
+from remember_past.lab.params import experiments_of
 from remember_past.engine.choose import steps_for
 
 if not torch.cuda.is_available(): pytest.skip('no CUDA device here', allow_module_level=True)
@@ -23,10 +25,10 @@ def no_tf32(monkeypatch):
 
 
 def methods():
-    "One quick cell of each method, cut to a few steps"
+    "One quick experiment of each method, cut to a few steps"
     found = {}
     for table in 'table1', 'table2', 'extrapolation', 'table4':
-        for c in cells_of(HERE, 'quick', table): found.setdefault((kind_of(c).name, c['method']), c)
+        for c in experiments_of(HERE, 'quick', table): found.setdefault((kind_of(c).name, c['method']), c)
     return [pytest.param(c | {k: v for k, v in FEW.items() if k in c and c[k]}, id='-'.join(k)) for k, c in found.items()]
 
 
@@ -51,14 +53,14 @@ def small_stream(method, **changes):
     "Two tasks of digits"
     split = dict(benchmark='cifar100', net='pc_cnn', width=4, per_task=40)
     kind = split if changes.pop('conv', False) else dict(benchmark='rotations', width=16, per_task=60)
-    own = LEARNERS[method].settings
+    own = STREAM_LEARNERS[method].settings
     few = {k: v for k, v in dict(length=6, warm=3, inits=3, outer_steps=1, epochs=1, s=2, k=2, frequencies=16, core=10, inner_steps=5, test_steps=5).items() if k in own}
     if 'support' in own: few |= dict(bases=2 if 'net' in kind else 10, rows=0, support=0)
-    return continual_settings(method=method, data='digits', tasks=2, seeds=2, **kind, **few | changes)
+    return complete(kind='continual', method=method, data='digits', tasks=2, seeds=2, **kind, **few | changes)
 
 
 @pytest.mark.parametrize('conv', [False, True], ids=['mlp', 'conv'])
-@pytest.mark.parametrize('method', LEARNERS)
+@pytest.mark.parametrize('method', STREAM_LEARNERS)
 def test_learner(method, conv):
     "The weights, or what is distilled, of a CPU"
     if conv and method in ('stable_sgd', 'kcl'): pytest.skip('a learner for perceptrons')

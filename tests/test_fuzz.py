@@ -2,7 +2,7 @@
 import itertools, json, random, resource, signal, struct, warnings, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch, yaml
-from remember_past.lab import reproduce as R
+from remember_past.lab.params import experiments_of
 from remember_past.data.load import load_data
 from remember_past.errors import BadInput
 from remember_past.memory import Memory
@@ -130,34 +130,40 @@ def test_hostile_safetensors(tmp_path, memory_file):
 
 @pytest.fixture
 def clone(tmp_path):
-    (tmp_path/'nbs/paper/params/quick').mkdir(parents=True)
+    (tmp_path/'nbs/paper/params').mkdir(parents=True)
     return tmp_path
 
 
-def read_cells(path): return [R.cells_of(path.parents[4], 'quick', path.stem)]
+def read_experiments(path): return [experiments_of(path.parents[3], 'quick', path.stem)]
 
 
 def test_yaml(clone):
-    whole = clone/'nbs/paper/params/quick/table1.yml'
-    whole.write_bytes((HERE/'nbs/paper/params/quick/table1.yml').read_bytes())
+    whole = clone/'nbs/paper/params/table1.yml'
+    whole.write_bytes((HERE/'nbs/paper/params/table1.yml').read_bytes())
     rng, refused, text = random.Random(2), 0, whole.read_bytes()
-    assert not survives(read_cells, whole)
+    assert not survives(read_experiments, whole)
     for i in range(170):
         whole.write_bytes(damaged(text, rng))
-        try: refused += survives(read_cells, whole)
+        try: refused += survives(read_experiments, whole)
         except Exception as e: raise AssertionError(f'number {i}: {type(e).__name__}: {e}') from e
     assert refused > 40                                  # many changes leave a file that says something else
 
 
-BOMB = 'a0: &a0 [1, 1]\n' + ''.join(f'a{i}: &a{i} [{", ".join([f"*a{i-1}"]*9)}]\n' for i in range(1, 12)) + 'cells: [{ipc: *a11}]\n'
-HOSTILE = ['['*20_000, '{'*20_000, '- '*20_000, f'cells: [{"1, "*10**6}]', BOMB, 'defaults: &d {a: *d}', 'cells: [{ipc: 2001-99-99}]', 'cells: !!python/object/apply:os.system ["true"]', 'cells: [{ipc: !!int "x"}]',
-           'cells: [{? [1, 2] : 3}]', 'cells: [{' + ', '.join(f'{k}: {list(range(10, 40))}' for k in ('ipc', 'bases', 'width', 'per_class', 'inner_steps', 'iterations')) + '}]',
-           'cells: 5', 'cells: {ipc: 1}', 'where: 3', 'notebook: [1]', 'include: ../../../../../../etc/passwd', 'include: [1]', 'defaults: {ipc: .nan}\ncells: [{data: digits}]',
-           'cells: [{data: digits, ipc: 1.5}]', 'cells: [{data: {a: 1}}]', 'cells: [{data: ../../x.npz}]', 'cells: [{data: digits, method: {a: 1}}]', '\x00', '\ufeff- 1', '%YAML 9.9\n--- 1']
+def quick(text): return 'quick:\n' + ''.join(f'  {l}\n' for l in text.split('\n'))
+
+
+BOMB = 'a0: &a0 [1, 1]\n' + ''.join(f'a{i}: &a{i} [{", ".join([f"*a{i-1}"]*9)}]\n' for i in range(1, 12)) + 'experiments: [{ipc: *a11}]\n'
+MANY = ', '.join(f'{k}: {list(range(10, 40))}' for k in ('ipc', 'bases', 'width', 'per_class', 'inner_steps', 'iterations'))
+HOSTILE = ['['*20_000, '{'*20_000, '- '*20_000, '\x00', '\ufeff- 1', '%YAML 9.9\n--- 1', 'quick: 5', 'quick:', 'quick: [1]', 'paper: 3\nquick: {}', BOMB,
+           'kind: [1]\nquick: {}', 'kind: os.system\nquick: {}', 'include: ../../../../../../etc/passwd\nquick: {}', 'include: [1]\nquick: {}',
+           *map(quick, [f'experiments: [{"1, "*10**6}]', BOMB, 'defaults: &d {a: *d}', 'experiments: [{ipc: 2001-99-99}]',
+           'experiments: !!python/object/apply:os.system ["true"]', 'experiments: [{ipc: !!int "x"}]', 'experiments: [{? [1, 2] : 3}]', f'experiments: [{{{MANY}}}]',
+           'experiments: 5', 'experiments: {ipc: 1}', 'where: 3', 'notebook: [1]', 'defaults: {ipc: .nan}\nexperiments: [{data: digits}]',
+           'experiments: [{data: digits, ipc: 1.5}]', 'experiments: [{data: {a: 1}}]', 'experiments: [{data: ../../x.npz}]', 'experiments: [{data: digits, method: {a: 1}}]'])]
 
 
 @pytest.mark.parametrize('i', range(len(HOSTILE)))
 def test_hostile_yaml(clone, i):
-    path = clone/'nbs/paper/params/quick/table1.yml'
+    path = clone/'nbs/paper/params/table1.yml'
     path.write_text(HOSTILE[i])
-    assert survives(read_cells, path)
+    assert survives(read_experiments, path)

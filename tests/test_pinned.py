@@ -2,8 +2,9 @@
 import hashlib, json
 from pathlib import Path
 import pytest
-from remember_past.lab.distillation import cell_settings, run_cell
-from remember_past.engine.convnet import SOURCE
+from remember_past.engine.native import SOURCE
+from remember_past.lab.settings import complete
+from remember_past.lab.distillation import run_distillation
 from remember_past.lab.experiments import kind_of
 from remember_past.memory import Memory
 from remember_past.lab.runs import find_records
@@ -48,7 +49,7 @@ def test_the_source_of_the_compiled_steps():
 @pytest.mark.parametrize('name', FIVE)
 def test_small_memories(name, tmp_path):
     "Bits differ between processors, so a thousandth is allowed; a changed order of draws or sums would be far outside"
-    r = run_cell(cell_settings(**FIVE[name]), tmp_path)
+    r = run_distillation(complete(**FIVE[name]), tmp_path)
     memory = Memory.load(tmp_path/'cells'/r['run']/'memory.safetensors')
     assert r['run'] == PINNED['memories'][name]['run']
     assert [float(p.double().square().mean()) for p in memory.parameters()] == pytest.approx(PINNED['memories'][name]['mean_square'], rel=1e-3)

@@ -2,9 +2,9 @@
 import json, os, shutil, socket, subprocess, sys
 from pathlib import Path
 import pytest
-from remember_past.lab import reproduce as R
-from remember_past.lab import verify as V
-from remember_past.lab.distillation import cell_settings, run_cell
+from remember_past.lab import commands as V
+from remember_past.lab.settings import complete
+from remember_past.lab.distillation import run_distillation
 from remember_past.memory import Memory
 from remember_past.lab.runs import Run
 from remember_past.files import write_bytes
@@ -15,7 +15,7 @@ PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]
 
 def by_torchrun(*words):
     "Two ranks, started and watched by torchrun"
-    p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'remember_past.distill', *map(str, words)],
+    p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'remember_past.lab.torchrun', *map(str, words)],
                        capture_output=True, text=True, timeout=500, env=environment())
     return p.returncode, p.stdout + p.stderr
 
@@ -24,7 +24,7 @@ def by_hand(*words):
     "Two ranks, one of which keeps the store: exit codes and what was said, rank by rank"
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     where = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    ps = [subprocess.Popen([sys.executable, '-m', 'remember_past.distill', *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ps = [subprocess.Popen([sys.executable, '-m', 'remember_past.lab.torchrun', *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                            env=environment() | where | dict(RANK=str(r), LOCAL_RANK=str(r))) for r in (0, 1)]
     said = [p.communicate(timeout=500)[0] for p in ps]
     return [p.returncode for p in ps], said
@@ -38,7 +38,7 @@ def test_two_ranks_are_one_process_with_two_inits(tmp_path):
     out, words = tmp_path/'two.safetensors', [*PAIRS, '--runs', tmp_path/'two', '--out']
     code, said = by_torchrun(*words, out)
     assert code == 0, said
-    one = run_cell(cell_settings(**SMALL | dict(inits=2)), tmp_path/'one')
+    one = run_distillation(complete(**SMALL | dict(inits=2)), tmp_path/'one')
     a, b = Memory.load(out), Memory.load(tmp_path/'one'/'cells'/one['run']/'memory.safetensors')
     for x, y in zip(a.parameters(), b.parameters()): assert (x-y).abs().max() < 1e-6
     assert json.loads((tmp_path/'two'/'cells'/one['run']/'record.json').read_text())['settings'] == one['settings']
@@ -48,16 +48,16 @@ def test_two_ranks_are_one_process_with_two_inits(tmp_path):
 
 
 def test_status_and_verify(clone, capsys):
-    "Every state of a cell is shown; a whole table stands, an edited record and a swapped memory do not"
+    "Every state of an experiment is shown; a whole table stands, an edited record and a swapped memory do not"
     grid(clone, dict(seed=[0, 1, 2, 3]), dict(seed=4, data='svhn'))
     with pytest.raises(SystemExit): V.rp_status(['tinny'])
     assert 'did you mean tiny?' in capsys.readouterr().err
-    settings = [cell_settings(**SMALL, seed=s) for s in range(4)]
-    records = [run_cell(s, clone/'runs') for s in settings[:2]]
+    settings = [complete(**SMALL, seed=s) for s in range(4)]
+    records = [run_distillation(s, clone/'runs') for s in settings[:2]]
     write_bytes(Run(clone/'runs', 'cells', settings[2]).folder/'failed.json', b'{"error": "there was no room"}')
     with Run(clone/'runs', 'cells', settings[3]).locked(): V.rp_status(['tiny'])
     said = capsys.readouterr().out
-    for part in ('failed: there was no room', f'running in process {os.getpid()}', 'missing, and so is the data set svhn', '5 cells: 2 done, 1 running, 1 failed, 1 missing'): assert part in said
+    for part in ('failed: there was no room', f'running in process {os.getpid()}', 'missing, and so is the data set svhn', '5 experiments: 2 done, 1 running, 1 failed, 1 missing'): assert part in said
     V.rp_verify('tiny', nets=3)
     said = capsys.readouterr().out
     assert said.count('stands') == 2 and said.count('not made yet') == 3
@@ -77,8 +77,8 @@ def test_status_and_verify(clone, capsys):
 def test_a_claim_that_does_not_stand(clone, capsys):
     "Whoever recomputes the checksum of an edited record still has to train as well"
     grid(clone, dict(seed=0, eval_nets=6))
-    settings = cell_settings(**SMALL | dict(eval_nets=6))
-    record = run_cell(settings, clone/'runs')
+    settings = complete(**SMALL | dict(eval_nets=6))
+    record = run_distillation(settings, clone/'runs')
     run, better = Run(clone/'runs', 'cells', settings), [a/2 + 50 for a in record['accuracy']]
     memory = Memory.load(run.folder/'memory.safetensors')
     memory.meta |= dict(accuracy=better)

@@ -1,15 +1,17 @@
-"The four commands: what is refused, what a failure and an interrupt leave behind, and the road from a name to a table"
-import json, os, shutil, signal, subprocess, sys, time
+"The commands: what is refused, what a failure and an interrupt leave behind, and the road from a name to a table"
+import json, os, shutil, signal, subprocess, sys
 from pathlib import Path
 import pytest, torch
-from remember_past.lab import reproduce as R
+from remember_past.lab import commands as R
+from remember_past.lab.reproduce import reproduce
+from remember_past.lab.tables import memory_path
 from remember_past.memory import Memory
 
 HERE = Path(__file__).resolve().parents[1]
 TINY = '''
-defaults: {data: digits, whiten: standardize, scale: 1, bases: 6, width: 4, depth: 2, inner_steps: 4, inner_lr: 0.1, per_class: 4, outer: adam, outer_lr: 0.02,
-           real_per_class: 8, iterations: 3, eval_nets: 2, eval_epochs: 5, eval_lr: 0.1}
-cells:
+  defaults: {data: digits, whiten: standardize, scale: 1, bases: 6, width: 4, depth: 2, inner_steps: 4, inner_lr: 0.1, per_class: 4, outer: adam, outer_lr: 0.02,
+             real_per_class: 8, iterations: 3, eval_nets: 2, eval_epochs: 5, eval_lr: 0.1}
+  experiments:
 '''
 
 
@@ -26,10 +28,11 @@ def clone(tmp_path, monkeypatch):
     return home
 
 
-def params(clone, text, name='table1', profile='quick'): (clone/'nbs/paper/params'/profile/f'{name}.yml').write_text(text)
+def params(clone, text, name='table1'): (clone/'nbs/paper/params'/f'{name}.yml').write_text(text)
+def tiny(lines, profile='quick'): return f'{profile}:{TINY}' + ''.join(f'    - {l}\n' for l in lines)
 def files(folder): return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*'))
 def heed(): signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, and so would their children
-def command(name, *args, **kw): return subprocess.Popen([sys.executable, str(Path(sys.executable).with_name(name)), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, **kw)
+def command(name, *args, **kw): return subprocess.Popen([sys.executable, '-c', f'from remember_past.lab.commands import {name}; import sys; sys.argv[0] = {name!r}; {name}()', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, **kw)
 
 
 def refused(clone, capsys, f, *args, says, **kw):
@@ -52,19 +55,23 @@ def test_reproduce_refuses(clone, capsys, kw, says): refused(clone, capsys, R.rp
 
 
 @pytest.mark.parametrize('text, says', [
-    ('defaults: {inner_step: 20}\ncells: [{ipc: 1}]', 'did you mean inner_steps?'),
-    ('cells: [{data: digits, inner_step: 20}]', 'inner_steps'),
-    ('cells: [{data: cifar11, ipc: 1}]', 'did you mean cifar10?'),
-    ('cell: [{data: digits}]', 'did you mean cells?'),
-    ('cells: [{data: digits, bases: 0}]', 'bases'),
-    ('cells: [{data: digits, ipc: 0}]', 'ipc'),
-    ('cells: [{data: digits, ipc: 1, bases: 11, scale: 1, whiten: none}]', 'too small'),
-    ('where: {ipc: 50}\ncells: [{ipc: 1}]', 'must be written as ipc'),
-    ('include: table1', 'includes a file itself'),
-    ('include: table7', 'cannot read'),
-    ('cells: [oops', 'not valid YAML'),
+    ('quick: {defaults: {inner_step: 20}, experiments: [{ipc: 1}]}', 'did you mean inner_steps?'),
+    ('quick: {experiments: [{data: digits, inner_step: 20}]}', 'inner_steps'),
+    ('quick: {experiments: [{data: cifar11, ipc: 1}]}', 'did you mean cifar10?'),
+    ('quick: {experiment: [{data: digits}]}', 'did you mean experiments?'),
+    ('quick: {experiments: [{data: digits, bases: 0}]}', 'bases'),
+    ('quick: {experiments: [{data: digits, ipc: 0}]}', 'ipc'),
+    ('quick: {experiments: [{data: digits, ipc: 1, bases: 11, scale: 1, whiten: none}]}', 'too small'),
+    ('quick: {where: {ipc: 50}, experiments: [{ipc: 1}]}', 'must be written as ipc'),
+    ('paper: {defaults: {inner_step: 20}}\nquick: {experiments: [{data: digits}]}', 'did you mean inner_steps?'),
+    ('paper: [1]\nquick: {experiments: [{data: digits}]}', 'must hold the parts'),
+    ('quik: {}\nquick: {}', 'did you mean quick?'),
+    ('include: table1\nquick: {}', 'includes a file itself'),
+    ('include: table7\nquick: {}', 'cannot read'),
+    ('small: {}', "there is no 'table1' at profile quick"),
+    ('quick: [oops', 'not valid YAML'),
     ('- 1', '"key: value" pairs'),
-    ('cells: [{data: digits, bases: 6, scale: 1}]\nnotebook: {profil: quick}', 'did you mean profile?'),
+    ('quick: {experiments: [{data: digits, bases: 6, scale: 1}], notebook: {profil: quick}}', 'did you mean profile?'),
 ])
 def test_parameter_files_are_checked_first(clone, capsys, text, says):
     params(clone, text)
@@ -124,19 +131,19 @@ def test_console_script_refuses(clone):
 
 def test_from_a_name_to_a_table(clone, capsys):
     "One cell fails, one lacks its data, the others and the notebook are made; a second call makes nothing"
-    params(clone, TINY + '  - {method: full, ipc: 1}\n  - {method: random, ipc: 10}\n  - {method: bptt, ipc: 1, inner_lr: 1.0e+30}\n  - {data: svhn, ipc: 1}\n')
+    params(clone, tiny(['{method: full, ipc: 1}', '{method: random, ipc: 10}', '{method: bptt, ipc: 1, inner_lr: 1.0e+30}', '{data: svhn, ipc: 1}']))
     with pytest.raises(SystemExit) as e: R.rp_reproduce(['table1'])
     said = capsys.readouterr().out
     assert e.value.code == 1
     assert 'svhn: not present in' in said and "run load_data('svhn') once" in said and 'failed: ' in said and 'table1  made' in said
-    wrote = {p.name: p.read_bytes() for p in (clone/'figures/quick').glob('*')}
+    wrote = {p.name: p.read_bytes() for p in (clone/'runs/figures/quick').glob('*')}
     assert set(wrote) == {'table1.csv', 'table1.md', 'table1.png', 'table1.svg'} and len(wrote['table1.png']) <= 60_000
     assert b'not run' in wrote['table1.csv'] and b'66.4' in wrote['table1.csv']
     records = list((clone/'runs/cells').glob('*/record.json'))
     assert len(records) == 2 and len(list((clone/'runs/cells').glob('*/failed.json'))) == 1
     assert json.loads((HERE/'nbs/paper/table1.ipynb').read_text()) == json.loads((clone/'nbs/paper/table1.ipynb').read_text())   # the source is not written
 
-    times = {p: p.stat().st_mtime_ns for p in [*records, *(clone/'figures/quick').glob('*')]}
+    times = {p: p.stat().st_mtime_ns for p in [*records, *(clone/'runs/figures/quick').glob('*')]}
     with pytest.raises(SystemExit): R.rp_reproduce(['table1'])
     assert 'table1  up to date' in capsys.readouterr().out and all(p.stat().st_mtime_ns == t for p, t in times.items())
 
@@ -145,23 +152,26 @@ def test_from_a_name_to_a_table(clone, capsys):
     with pytest.raises(SystemExit): R.rp_reproduce(['table1'])
     assert 'table1  made' in capsys.readouterr().out
 
-    params(clone, TINY + '  - {method: random, ipc: 10}\n')
-    (clone/'figures/quick/table1.md').unlink()
+    params(clone, tiny(['{method: random, ipc: 10}']))
+    (clone/'runs/figures/quick/table1.md').unlink()
     R.rp_reproduce(['table1'])                     # nothing failed now: no exit; a lost file is made again
-    assert 'table1  made' in capsys.readouterr().out and (clone/'figures/quick/table1.md').exists()
+    assert 'table1  made' in capsys.readouterr().out and (clone/'runs/figures/quick/table1.md').exists()
 
 
 def test_small_keeps_records_and_memories(clone):
-    "At profile small, what was computed is found again without runs/"
-    params(clone, TINY + '  - {method: full, ipc: 1}\n', profile='small')
-    cells, _ = R.reproduce(['table1'], 'small')
+    "What was published is found again without runs/"
+    params(clone, tiny(['{method: full, ipc: 1}'], 'small'))
+    found, _ = reproduce(['table1'], 'small')
+    assert not (clone/'figures').exists()          # what a reader makes is not for git to see
+    assert reproduce(['table1'], 'small', share=True)[1][0]['state'] == 'up to date'
     kept = files(clone/'figures/small')
+    assert {'table1.csv', 'table1.md', 'table1.png', 'table1.svg'} < set(kept)
     assert [p.split('/')[0] for p in kept if p.count('/')] == ['memories', 'memories', 'records'] and 'memories/README.md' in kept
-    assert f"| {cells[0]['record']['mean']:.1f} ±" in (clone/'figures/small/memories/README.md').read_text()
+    assert f"| {found[0]['record']['mean']:.1f} ±" in (clone/'figures/small/memories/README.md').read_text()
     shutil.rmtree(clone/'runs')
-    again, notebooks = R.reproduce(['table1'], 'small')
-    assert again[0]['state'] == 'there' and again[0]['record']['mean'] == cells[0]['record']['mean'] and notebooks[0]['state'] == 'made'
-    assert Memory.load(R.memory_path(again[0]['record'])).K == 6
+    again, notebooks = reproduce(['table1'], 'small')
+    assert again[0]['state'] == 'there' and again[0]['record']['mean'] == found[0]['record']['mean'] and notebooks[0]['state'] == 'made'
+    assert Memory.load(memory_path(again[0]['record'])).K == 6
 
 
 def test_interrupt_then_the_same_command(clone):
@@ -169,7 +179,6 @@ def test_interrupt_then_the_same_command(clone):
     pairs = ['data=digits', 'whiten=standardize', 'scale=1', 'bases=6', 'width=8', 'depth=2', 'inner_steps=10', 'per_class=4', 'iterations=50', 'eval_nets=1', 'eval_epochs=2']
     p = command('rp_distill', *pairs, '--out', 'a.safetensors')
     while 'distil 1/' not in p.stdout.readline(): assert p.poll() is None
-    time.sleep(.1)
     p.send_signal(signal.SIGINT)
     _, err = p.communicate(timeout=60)
     assert p.returncode == 130 and err.count('\n') == 1 and 'the same command goes on' in err

@@ -1,5 +1,5 @@
 "What a notebook cannot show about runs: killed processes, two processes at once, folders that cannot be written"
-import os, signal, subprocess, sys, time, warnings
+import os, signal, subprocess, sys, threading, warnings
 import pytest
 from remember_past.errors import BadInput
 from remember_past.lab.runs import Run, find_records, read_record
@@ -16,25 +16,27 @@ while True:
     i += 1
 '''
 HOLDER = '''
-import sys, time
+import sys
 from remember_past.lab.runs import Run
 with Run(sys.argv[1], 'lock', dict(a=1)).locked():
     print('held', flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 '''
 
 
 def child(code, root):
-    return subprocess.Popen([sys.executable, '-c', code, str(root)], stdout=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    return subprocess.Popen([sys.executable, '-c', code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
 
 
 def test_kill_while_writing(tmp_path):
-    "kill -9 at five moments of the writing: what is read back is whole, and at most one step old"
-    for delay in (0, .001, .003, .007, .013):
-        p, told = child(WRITER, tmp_path), -1
+    "kill -9 at five moments of the writing, each after another file has changed: what is read back is whole, and at most one step old"
+    folder, names = Run(tmp_path, 'kill', dict(a=1)).folder, ('nothing', 'checkpoint.new.pt', 'checkpoint.sha256', 'checkpoint.prev.pt', 'checkpoint.pt')
+    for name in names:
+        p, told, stamp = child(WRITER, tmp_path), -1, lambda: (folder/name).stat().st_mtime_ns if (folder/name).exists() else None
         try:
             while told < 3: told = int(p.stdout.readline())
-            time.sleep(delay)
+            before = stamp()
+            while name != 'nothing' and stamp() == before: assert p.poll() is None
         finally: p.send_signal(signal.SIGKILL); rest = p.communicate()[0]
         told = max([told, *map(int, rest.split())])
         with warnings.catch_warnings():
@@ -143,3 +145,24 @@ def test_record_keeps_nothing_half_written(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert not run.done and run.load_checkpoint()['i'] == 1
     assert not list(run.folder.glob('.*'))
+
+
+def test_interrupt_while_the_first_checkpoint_is_written(tmp_path, monkeypatch):
+    "Ctrl-C in front of each rename in turn: it comes through, but only when the checkpoint is there"
+    replace = os.replace
+    for at in ('checkpoint.new.pt', 'checkpoint.sha256', 'checkpoint.pt'):
+        run, pressed = Run(tmp_path, 'first', dict(at=at)), []
+        def pressing(a, b):
+            if os.path.basename(b) == at: pressed.append(at); os.kill(os.getpid(), signal.SIGINT)
+            replace(a, b)
+        monkeypatch.setattr(os, 'replace', pressing)
+        with pytest.raises(KeyboardInterrupt): run.save_checkpoint(dict(i=0))
+        monkeypatch.undo()
+        assert pressed == [at] and run.load_checkpoint()['i'] == 0
+
+
+def test_other_threads_save_too(tmp_path):
+    "Signals are the main thread's affair; a run in another thread writes its checkpoints as before"
+    run = Run(tmp_path, 'thread', dict(a=1))
+    t = threading.Thread(target=run.save_checkpoint, args=(dict(i=5),)); t.start(); t.join()
+    assert run.load_checkpoint()['i'] == 5

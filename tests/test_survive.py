@@ -8,11 +8,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 import pytest, torch, yaml
 from remember_past.lab import distillation as C
-from remember_past.lab import reproduce as R
+from remember_past.lab import commands as R
 from remember_past.lab import workers as W
-from remember_past.lab.distillation import cell_settings, run_cell
+from remember_past.lab.ray import make_on_ray
+from remember_past.lab.settings import complete
+from remember_past.lab.distillation import run_distillation
 from remember_past.errors import BadInput
-from remember_past.lab.runs import Run, find_records
+from remember_past.lab.runs import Run, failure, find_records
 
 HERE = Path(__file__).resolve().parents[1]
 SMALL = dict(data='digits', whiten='standardize', scale=1, bases=6, width=4, depth=2, inner_steps=4, inner_lr=.1, per_class=4, outer='adam', outer_lr=.02,
@@ -21,7 +23,7 @@ KILLS = int(os.environ.get('REMEMBER_PAST_KILLS', 20))
 LONG = SMALL | dict(iterations=20*max(20, KILLS), inner_steps=8)
 
 
-def cells(n, **changes): return [dict(settings=cell_settings(**SMALL | changes, seed=s)) for s in range(n)]
+def cells(n, **changes): return [dict(settings=complete(**SMALL | changes, seed=s)) for s in range(n)]
 def numbers(records): return {r['run']: (r['accuracy'], r['floats'], r['history'][-1]['loss'] if r['history'] else None) for r in records}
 def memories(runs): return {p.parent.name: p.read_bytes() for p in Path(runs).glob('cells/*/memory.safetensors')}
 
@@ -40,7 +42,7 @@ def undisturbed(tmp_path_factory):
     "The same cells, made by nobody's interference in this process"
     runs = tmp_path_factory.mktemp('undisturbed')
     torch.set_num_threads(1)
-    todo = cells(3) + [dict(settings=cell_settings(**LONG))]
+    todo = cells(3) + [dict(settings=complete(**LONG))]
     W.make_in_turn(todo, runs, out=open(os.devnull, 'w'))
     assert [r['state'] for r in todo] == ['made']*4
     return runs
@@ -50,7 +52,7 @@ def undisturbed(tmp_path_factory):
 def clone(tmp_path, monkeypatch):
     "What the command needs of a repository"
     home = tmp_path/'clone'
-    (home/'nbs'/'paper'/'params'/'quick').mkdir(parents=True)
+    (home/'nbs'/'paper'/'params').mkdir(parents=True)
     for name in ('published.yml',): shutil.copy(HERE/'nbs'/'paper'/'params'/name, home/'nbs'/'paper'/'params')
     shutil.copy(HERE/'settings.ini', home)
     (home/'nbs'/'paper'/'tiny.ipynb').write_text(json.dumps(dict(cells=[dict(cell_type='code', id='a', execution_count=None, metadata=dict(tags=['parameters']), outputs=[], source='profile = "quick"\nruns = ""\nout = ""')],
@@ -62,11 +64,11 @@ def clone(tmp_path, monkeypatch):
 
 
 def grid(clone, *lines):
-    (clone/'nbs/paper/params/quick/tiny.yml').write_text(yaml.safe_dump(dict(defaults=SMALL, cells=list(lines))))
+    (clone/'nbs/paper/params/tiny.yml').write_text(yaml.safe_dump(dict(quick=dict(defaults=SMALL, experiments=list(lines)))))
 
 
 def heed(): signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, and so would their children
-def command(name, *args, **kw): return subprocess.Popen([sys.executable, str(Path(sys.executable).with_name(name)), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed, **kw)
+def command(name, *args, **kw): return subprocess.Popen([sys.executable, '-c', f'from remember_past.lab.commands import {name}; import sys; sys.argv[0] = {name!r}; {name}()', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed, **kw)
 def ended(p, code):
     out = p.communicate(timeout=240)[0]
     assert p.returncode == code, out
@@ -130,13 +132,13 @@ class Forked:
 def test_kill_9_at_random_moments(tmp_path, undisturbed, monkeypatch):
     "Workers are killed, starting, loading, distilling or writing; others take over; the records are those of an undisturbed run"
     rng, killed, due, hand_out, hear = random.Random(0), [], [], W.Crew.hand_out, W.Crew.hear
-    todo = [dict(settings=cell_settings(**LONG)), *cells(3)]
+    todo = [dict(settings=complete(**LONG)), *cells(3)]
     def kill_when_due(self):
         hand_out(self)
-        hands = [h for h in self.crew.values() if h.cell is not None]
+        hands = [h for h in self.crew.values() if h.job is not None]
         if len(killed) == KILLS or not hands or not due or time.monotonic() < due[0]: return
         hand = rng.choice(hands)
-        hand.process.send_signal(signal.SIGKILL); killed.append((hand.cell, self.furthest.get(hand.cell)))
+        hand.process.send_signal(signal.SIGKILL); killed.append((hand.job, self.furthest.get(hand.job)))
         due[:] = [time.monotonic() + rng.uniform(0, .3)] if rng.random() < .3 else []   # some meet a worker that has just begun
     def take_aim(self, hand, news):
         hear(self, hand, news)
@@ -156,22 +158,22 @@ def test_two_workers_are_kept_busy(tmp_path, monkeypatch):
     """12 cells, two workers: as long as cells wait nobody is idle, both make their share, and cells of the two are under way at the same time.
 
     That is what a crew can promise on every machine. How much sooner two end than one is the machine's own affair: nothing here reads a clock."""
-    hand_out, hear, close = W.Crew.hand_out, W.Crew.hear, W.Crew.close_cell
+    hand_out, hear, close = W.Crew.hand_out, W.Crew.hear, W.Crew.close
     idle, pairs, heard, made = [], set(), set(), Counter()
     def watch_hands(self):
         hand_out(self)
-        if self.waiting: idle.append(2 - sum(h.cell is not None for h in self.crew.values()))
+        if self.waiting: idle.append(2 - sum(h.job is not None for h in self.crew.values()))
     def watch_news(self, hand, news):
-        if news and 'stage' in news and hand.cell is not None:
-            heard.add(hand.cell)
-            pairs.update((min(hand.cell, i), max(hand.cell, i)) for i in heard if i != hand.cell)
+        if news and 'stage' in news and hand.job is not None:
+            heard.add(hand.job)
+            pairs.update((min(hand.job, i), max(hand.job, i)) for i in heard if i != hand.job)
         hear(self, hand, news)
     def watch_end(self, hand, state):
-        heard.discard(hand.cell); made[hand.number] += 1
+        heard.discard(hand.job); made[hand.number] += 1
         close(self, hand, state)
-    for name, f in dict(hand_out=watch_hands, hear=watch_news, close_cell=watch_end).items(): monkeypatch.setattr(W.Crew, name, f)
+    for name, f in dict(hand_out=watch_hands, hear=watch_news, close=watch_end).items(): monkeypatch.setattr(W.Crew, name, f)
     monkeypatch.setattr(W, 'subprocess', types.SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired))
-    todo = [dict(settings=cell_settings(**SMALL | dict(iterations=150, inner_steps=8), seed=s)) for s in range(12)]
+    todo = [dict(settings=complete(**SMALL | dict(iterations=150, inner_steps=8), seed=s)) for s in range(12)]
     W.Crew(todo, tmp_path, 2, out=open(os.devnull, 'w')).run()
     print(f'made by each: {dict(made)}; pairs under way together: {sorted(pairs)}')
     assert [r['state'] for r in todo] == ['made']*12
@@ -181,15 +183,15 @@ def test_two_workers_are_kept_busy(tmp_path, monkeypatch):
 def test_given_up_after_some_deaths(tmp_path, monkeypatch):
     "A process that always dies, as where memory runs out, is given up after three tries"
     todo = cells(1)
-    def poisoned(self, i, **job): self.cell = i; self.process.send_signal(signal.SIGKILL)
+    def poisoned(self, i, **job): self.job = i; self.process.send_signal(signal.SIGKILL)
     monkeypatch.setattr(W.Worker, 'give', poisoned)
     W.Crew(todo, tmp_path, 1, out=open(os.devnull, 'w')).run()
     assert 'SIGKILL, 3 times' in todo[0]['state'] and 'enough memory' in todo[0]['state']
-    assert 'SIGKILL' in W.reason(tmp_path/'cells'/Run(tmp_path, 'cells', todo[0]['settings']).hash)
+    assert 'SIGKILL' in failure(tmp_path/'cells'/Run(tmp_path, 'cells', todo[0]['settings']).hash)
 
 
 def test_command_killed_interrupted_sliced_and_doubled(clone, undisturbed):
-    "One grid, one of its cells raises: the parent is killed, interrupted, out of time, and at last there are two of it at once"
+    "One grid, one of its experiments raises: the parent is killed, interrupted, out of time, and at last there are two of it at once"
     grid(clone, dict(seed=[0, 1, 2]), LONG, dict(method='bptt', inner_lr=1e30))
     working = lambda: (clone/'runs/cells').exists() and holders(clone/'runs')
     p = command('rp_reproduce', 'tiny', '--workers', 2)
@@ -210,10 +212,10 @@ def test_command_killed_interrupted_sliced_and_doubled(clone, undisturbed):
 
 def test_slices_stop_in_the_middle(tmp_path, undisturbed):
     "Slice after slice, each ending in the middle of the distillation, and nothing is lost"
-    settings, state, at = cell_settings(**LONG), '', [0]
+    settings, state, at = complete(**LONG), '', [0]
     while state != 'made':
         todo = [dict(settings=settings)]
-        W.make_missing(todo, tmp_path, out=open(os.devnull, 'w'), until=time.time() + (.3 if len(at) < 4 else 100))
+        W.make_in_turn(todo, tmp_path, out=open(os.devnull, 'w'), until=time.time() + (.3 if len(at) < 4 else 100))
         state = todo[0]['state']
         assert state in ('made', 'not finished')
         if state != 'made': at.append(Run(tmp_path, 'cells', settings, create=False).load_checkpoint()['iteration'])
@@ -240,14 +242,14 @@ def interrupted(settings, runs, at):
     def stop(news):
         run = Run(runs, 'cells', settings)
         if news['stage'] == 'distil' and news['done'] == at: raise Stop
-    with pytest.raises(Stop): run_cell(settings, runs, progress=stop)
+    with pytest.raises(Stop): run_distillation(settings, runs, progress=stop)
     return Run(runs, 'cells', settings)
 
 
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'flip', 'sums'])
 def test_damaged_checkpoint(tmp_path, undisturbed, damage):
     "A checkpoint that was cut, or has flipped bits, is noticed; the one before it, or a new start, ends in the same record"
-    settings = cell_settings(**SMALL)
+    settings = complete(**SMALL)
     for at in (4, 8): run = interrupted(settings, tmp_path, at)
     now = run.folder/'checkpoint.pt'
     data = bytearray(now.read_bytes())
@@ -261,23 +263,24 @@ def test_damaged_checkpoint(tmp_path, undisturbed, damage):
     assert (old or {}).get('iteration') == (None if damage == 'sums' else 4)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        run_cell(settings, tmp_path)
+        run_distillation(settings, tmp_path)
     assert memories(tmp_path)[run.hash] == memories(undisturbed)[run.hash]
 
 
 def test_disk_full(tmp_path, undisturbed):
     "The disk fills up while a checkpoint is written: one sentence; with room again, the same command ends in the same record"
-    disk, settings = tmp_path/'disk', cell_settings(**SMALL)
+    disk, settings = tmp_path/'disk', complete(**SMALL)
     disk.mkdir()
     mounted = os.geteuid() == 0 and subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(disk)], capture_output=True).returncode == 0
     code = f'''
 import os, resource, signal, sys, json
 from remember_past.lab import distillation as C
 from remember_past.lab import workers as W
+from remember_past.lab.ray import make_on_ray
 if not {mounted}: signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 learn = C.learn
 C.learn = lambda *a, **k: learn(*a, **k, every=0)       # a checkpoint after each iteration
-print(json.dumps(W.make_cell(json.loads(sys.argv[1]), sys.argv[2])[1]))
+print(json.dumps(W.make_experiment(json.loads(sys.argv[1]), sys.argv[2])[1]))
 '''
     def make(): return json.loads(subprocess.run([sys.executable, '-c', code, json.dumps(settings), str(disk)], capture_output=True, text=True, timeout=200, check=True).stdout)
     try:
@@ -288,7 +291,7 @@ print(json.dumps(W.make_cell(json.loads(sys.argv[1]), sys.argv[2])[1]))
         assert not find_records(disk)
         if mounted: subprocess.run(['mount', '-o', 'remount,size=16m', str(disk)], check=True)
         filler.unlink(missing_ok=True)
-        assert W.make_cell(settings, disk)[1] == 'made'
+        assert W.make_experiment(settings, disk)[1] == 'made'
         run = Run(disk, 'cells', settings)
         assert memories(disk) == {run.hash: memories(undisturbed)[run.hash]}
         assert not list(disk.rglob('*.tmp'))
@@ -299,15 +302,31 @@ print(json.dumps(W.make_cell(json.loads(sys.argv[1]), sys.argv[2])[1]))
 def test_ray(tmp_path, undisturbed):
     "Cells as Ray tasks; one task's process is killed, Ray tries again"
     pytest.importorskip('ray', reason="Ray is not installed: pip install 'remember_past[cluster]'")
-    todo = cells(1) + [dict(settings=cell_settings(**LONG))]
-    killed, long = [], Run(tmp_path, 'cells', cell_settings(**LONG), create=False).hash
+    todo = cells(1) + [dict(settings=complete(**LONG))]
+    killed, long = [], Run(tmp_path, 'cells', complete(**LONG), create=False).hash
     def enemy():
         pid = wait_for(lambda: holders(tmp_path).get(long), 200)
-        time.sleep(.3)
         os.kill(pid, signal.SIGKILL); killed.append(pid)
     t = threading.Thread(target=enemy); t.start()
-    W.make_missing(todo, tmp_path, out=open(os.devnull, 'w'), workers=2, ray='local')
+    make_on_ray(todo, tmp_path, out=open(os.devnull, 'w'), workers=2)
     t.join()
     assert [r['state'] for r in todo] == ['made']*2 and killed
     mine, theirs = numbers(find_records(tmp_path)), numbers(find_records(undisturbed))
     assert len(mine) == 2 and all(theirs[k] == v for k, v in mine.items())
+
+
+def test_interrupt_in_the_middle_of_a_step(tmp_path, undisturbed, monkeypatch):
+    "Ctrl-C while the optimiser has moved the tables and the counter has not: it waits, a checkpoint is left, and the run goes on from there"
+    settings, step, pressed = complete(**SMALL), torch.optim.Adam.step, []
+    def press(self, *a, **k):
+        out = step(self, *a, **k)
+        if not pressed: pressed.append(1); os.kill(os.getpid(), signal.SIGINT)
+        return out
+    monkeypatch.setattr(torch.optim.Adam, 'step', press)
+    with pytest.raises(KeyboardInterrupt): run_distillation(settings, tmp_path)
+    monkeypatch.undo()
+    run = Run(tmp_path, 'cells', settings)
+    assert pressed and run.load_checkpoint()['iteration'] == 1
+    torch.set_num_threads(1)
+    run_distillation(settings, tmp_path)
+    assert memories(tmp_path) == {run.hash: memories(undisturbed)[run.hash]}

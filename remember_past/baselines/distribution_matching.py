@@ -16,7 +16,7 @@ from ..errors import check
 from ..nets import ConvNet, fresh_params
 from ..engine.choose import steps_for
 from ..train import draw_seed
-from .learner import Learner, SHARED
+from .learner import Learner, SHARED, siamese_operations
 
 # %% ../../nbs/baselines/distribution_matching.ipynb #b166389d
 class Embed(nn.Module):
@@ -66,6 +66,16 @@ class DistributionMatching(Learner):
     ):
         super().__init__(memory, x, y, net, **settings)
         self.look = _Look(net)
+
+# %% ../../nbs/baselines/distribution_matching.ipynb #7b3d90ef
+@patch(cls_method=True)
+def published(cls:DistributionMatching,
+    method:str='dm',    # the only one
+    ipc:int=1,          # images per class; the settings don't depend on it
+    data:str='cifar10', # data set
+)->dict:                # every setting of the learner
+    "The settings that DM was published with"
+    return dict(cls.settings, augment=siamese_operations(data))
 
 # %% ../../nbs/baselines/distribution_matching.ipynb #dea06051
 def _mean_gap(

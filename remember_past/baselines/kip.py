@@ -59,7 +59,8 @@ def _draw_filters(
 )->list:                  # for each network its (weight, bias) of each layer
     "Random ConvNets: weights of variance 2/fan-in, biases of variance 0.01"
     sizes = [channels]+[width]*depth
-    return [[(torch.randn(o, i, 3, 3, generator=gen)*math.sqrt(2/(9*i)), .1*torch.randn(o, generator=gen)) for i,o in zip(sizes, sizes[1:])] for _ in range(nets)]
+    return [[(torch.randn(o, i, 3, 3, generator=gen)*math.sqrt(2/(9*i)), .1*torch.randn(o, generator=gen))
+             for i,o in zip(sizes, sizes[1:])] for _ in range(nets)]
 
 def _features(
     x:Tensor,      # images (N, C, H, W)
@@ -100,6 +101,17 @@ class KIP(Learner):
     ):
         super().__init__(memory, x, y, net, **settings)
         check(self.o['kernel'] in _KERNELS, f"there is no kernel {self.o['kernel']!r}; {nearest(self.o['kernel'], _KERNELS)}")
+
+# %% ../../nbs/baselines/kip.ipynb #4d81c3fa
+@patch(cls_method=True)
+def published(cls:KIP,
+    method:str='kip',   # 'kip' (exact, fully connected) or 'kip_conv' (random convolutional features)
+    ipc:int=1,          # images per class; the settings don't depend on it
+    data:str='cifar10', # data set
+)->dict:                # every setting of the learner
+    "The settings that KIP was published with"
+    o = dict(cls.settings, real_per_class=50 if data=='cifar100' else 500)  # 5000 in all
+    return dict(o, kernel='conv', ridge=5e-3, outer_lr=.001) if method=='kip_conv' else o
 
 # %% ../../nbs/baselines/kip.ipynb #946ed2ec
 @patch

@@ -11,7 +11,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import check
-from ..engine.mlp import gate, loss_slope
+from ..engine.shared import gate, loss_slope
 from ..train import generator
 from .nets import Nets, first_weights
 from .learners import StreamLearner

@@ -11,7 +11,7 @@ import numpy as np, torch
 from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
-from ..engine.sample_sgd import shrunk
+from ..engine.sample_sgd import clip_factor
 from ..nets import MLP
 from ..train import generator
 from .nets import clipped, first_weights
@@ -274,7 +274,7 @@ def direction(self:GEM,
     clip = self.o['clip']
     if task == 0: return clipped(self.nets.grad(self.w, x, y, task)[1], clip)
     p = self.around(x, y, task); gram = p.gram.double()
-    short = shrunk(gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt(), clip)
+    short = clip_factor(gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt(), clip)
     v = [_projection(k, self.o['margin']) for k in (short[:, :, None]*gram*short[:, None]).cpu().numpy()]
     return p.combined((short*torch.tensor(np.insert(np.array(v), 0, 1., axis=1)).to(short)).to(self.w))
 

@@ -13,8 +13,9 @@ from torch.func import functional_call
 from fastcore.basics import patch
 from ..errors import check, nearest
 from ..engine.conv import FusedConv
-from ..engine.sample_sgd import OneByOne, shrunk
-from ..engine.mlp import FusedMLP, gate, loss_slope
+from ..engine.sample_sgd import SampleSGD, clip_factor
+from ..engine.mlp import FusedMLP
+from ..engine.shared import gate, loss_slope
 from ..nets import MLP
 from ..train import generator
 
@@ -192,7 +193,7 @@ def clipped(
     most:float,  # longest norm; None: any
 )->Tensor:       # (n, P)
     "Shorten each row to at most that norm, its direction kept"
-    return g if most is None else g*shrunk(g.norm(dim=1, keepdim=True), most)
+    return g if most is None else g*clip_factor(g.norm(dim=1, keepdim=True), most)
 
 # %% ../../nbs/continual/nets.ipynb #11d1abdd
 class ConvNets(FusedConv):
@@ -256,11 +257,11 @@ def grad(self:ConvNets,
     heads=0,   # one task, or (n, B)
 )->tuple:      # mean loss (n,), gradient (n, P)
     "Loss and gradient of each network on its own batch"
-    loss, out, g = [], [], self.room(w, w.shape[1:], 'gradient')
+    loss, out, g = [], [], self.buffer(w, w.shape[1:], 'gradient')
     for i, p in enumerate(w):
         at = heads if isinstance(heads, int) else heads[i]
-        loss.append(self.slope(self.pieces(self.turned(p)), i, x[i], y[i], at, self.pieces(g)))
-        out.append(self.turned(g, True))
+        loss.append(self.slope(self.pieces(self.channels_last(p)), i, x[i], y[i], at, self.pieces(g)))
+        out.append(self.channels_last(g, True))
     return torch.stack(loss), torch.stack(out)
 
 # %% ../../nbs/continual/nets.ipynb #57c25867
@@ -280,14 +281,14 @@ def sgd_by_sample(self:ConvNets,
     check(y.shape[1] % lists == 0, f'{y.shape[1]} samples do not make {lists} equal lists; give each list as many')
     B, x = y.shape[1]//lists, x.permute(0, 1, 3, 4, 2)
     key = 'one by one', x.shape[2:], w.dtype, w.device
-    if key not in self.rooms or self.rooms[key].B < B: self.rooms[key] = OneByOne(self, w, B, x.shape[2:])
+    if key not in self.buffers or self.buffers[key].B < B: self.buffers[key] = SampleSGD(self, w, B, x.shape[2:])
     right = w.new_zeros(*y.shape, self.n_classes).scatter_(2, y[..., None], -1)
     for i, p in enumerate(w):
-        q, off = self.turned(p), self.off(i, heads if isinstance(heads, int) else heads[i])
+        q, off = self.channels_last(p), self.off(i, heads if isinstance(heads, int) else heads[i])
         parts = (x[i], right[i], None if off is None else off.expand_as(right[i]))
         parts = zip(*([None]*lists if v is None else v.split(B) for v in parts))
-        for part in parts: q, = self.rooms[key].walk(q, *part, lr, pull, clip)
-        p.copy_(self.turned(q, True))
+        for part in parts: q, = self.buffers[key].walk(q, *part, lr, pull, clip)
+        p.copy_(self.channels_last(q, True))
 
 # %% ../../nbs/continual/nets.ipynb #411ae3f6
 class _Gradients:

@@ -19,7 +19,7 @@ from safetensors.torch import save as to_bytes
 from ..memory import Memory
 from ..files import read_tensors
 from ..files import write_bytes
-from ..engine.mlp import gate
+from ..engine.shared import gate
 from ..nets import MLP, fresh_params
 from ..train import draw_seed, generator, train
 from ..engine.choose import steps_for

@@ -12,7 +12,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check
 from ..engine.cuda import captured
-from ..engine.mlp import gate, loss_slope
+from ..engine.shared import gate, loss_slope
 from .nets import ConvNets, Nets, clipped
 from .learners import StreamLearner
 
@@ -133,8 +133,8 @@ def ahead(self:ConvNets,
     clip=None,    # the same
 )->tuple:         # dJ/dw, dJ/dalpha; (P,) each
     "`meta` for one network"
-    size, fast, r = math.ceil(len(y)/chunks), self.turned(w), self.turned(r)
-    new, rows, steps = lambda *name: self.room(fast, fast.shape, 'meta', *name), self.gather_images(z, 'outer'), []
+    size, fast, r = math.ceil(len(y)/chunks), self.channels_last(w), self.channels_last(r)
+    new, rows, steps = lambda *name: self.buffer(fast, fast.shape, 'meta', *name), self.gather_images(z, 'outer'), []
     for j, (xs, ys) in enumerate(zip(x.split(size), y.split(size))):
         ws, c, G = self.pieces(fast), new('c', j), new('G', j)
         o, inputs = self.up(ws, self.gather_images(xs, 'inner', j), 'inner', j); o = self.masked(o, off)
@@ -151,7 +151,7 @@ def ahead(self:ConvNets,
         torch.mul(lam, r, out=v)
         if clip is not None: torch.ops.aten.hardtanh_backward(v, c, -clip, clip, grad_input=v)
         self.along(ws, inputs, slopes, o, ys, v, H); lam -= H
-    return self.turned(lam.div_(len(steps)), True), self.turned(da.div_(len(steps)), True)
+    return self.channels_last(lam.div_(len(steps)), True), self.channels_last(da.div_(len(steps)), True)
 
 
 # %% ../../nbs/continual/replay.ipynb #28ee839f
