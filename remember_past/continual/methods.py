@@ -21,8 +21,10 @@ STREAM_LEARNERS = dict(online=Online, ewc=EWC, gem=GEM, mer=MER, cmaml=CMAML, sy
     ours_vote=RecallVote, ours_augment=RecallAugment, means=RecallMeans, ours_offline=RecallOffline, ours_offline_vote=RecallOfflineVote)
 
 # %% ../../nbs/continual/methods.ipynb #5e770a06
-STREAM_TITLES = dict(online='Online', ewc='EWC', gem='GEM', mer='MER', cmaml='C-MAML', sync='Sync', lamaml='La-MAML', sparse='Sparse-La-MAML',
+STREAM_TITLES = dict(online='Online', ewc='EWC', gem='GEM', mer='MER', cmaml='C-MAML', sync='Sync',
+    lamaml='La-MAML', sparse='Sparse-La-MAML',
     stable_sgd='Stable SGD', kcl='Kernel Continual Learning', multitask='multitask bound', ours='ours',
-    ours_support='ours, on the brightest pixels', ours_support_vote='ours, on the brightest pixels, vote', ours_vote='ours, five networks vote',
+    ours_support='ours, on the brightest pixels', ours_support_vote='ours, on the brightest pixels, vote',
+    ours_vote='ours, five networks vote',
     ours_augment='ours, augmented at test', means='class means, no meta-gradient', ours_offline='ours, a task at once',
     ours_offline_vote='ours, a task at once, vote')
