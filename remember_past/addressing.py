@@ -15,12 +15,14 @@ def as_query(
     y:Tensor,   # class numbers (N,) of an integer type, or query vectors (N, d_y) of a float type
     d_y:int,    # length of a query vector
 )->Tensor:      # query vectors (N, d_y)
-    "Query vectors for Eq. 2; raises `BadInput` for a class number outside 0 … d_y - 1 or a vector of another length"
+    "Turn queries into vectors for Eq. 2; raises `BadInput` for a class number outside 0 … d_y - 1 or a vector of another length"
     if y.is_floating_point():
-        check(y.ndim==2 and y.shape[1]==d_y, f'the query has shape {tuple(y.shape)} but this memory is addressed by vectors of length {d_y}; give an array of shape (N, {d_y})')
+        check(y.ndim==2 and y.shape[1]==d_y, f'the query has shape {tuple(y.shape)} but this memory is addressed by '
+              f'vectors of length {d_y}; give an array of shape (N, {d_y})')
         return y
     check(y.ndim==1, f'class numbers have shape {tuple(y.shape)}; give (N,), or query vectors of a float type')
-    check(y.numel()==0 or (0<=int(y.min()) and int(y.max())<d_y), f'the query names a class out of 0 … {d_y-1}; give class numbers in this range')
+    known = y.numel()==0 or (0<=int(y.min()) and int(y.max())<d_y)
+    check(known, f'the query names a class out of 0 … {d_y-1}; give class numbers in this range')
     return F.one_hot(y.long(), d_y).float()
 
 # %% ../nbs/01_addressing.ipynb #abd08af2

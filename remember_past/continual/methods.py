@@ -7,8 +7,11 @@ __all__ = ['STREAM_LEARNERS', 'STREAM_TITLES']
 
 # %% ../../nbs/continual/methods.ipynb #5e770a04
 from .learners import EWC, GEM, Multitask, Online
-from remember_past.continual.recall import (Recall, RecallAugment, RecallMeans, RecallOffline, RecallOfflineVote, RecallSupport,
-    RecallSupportVote, RecallVote)
+from .recall import Recall
+from .recall_support import RecallSupport
+from .recall_votes import RecallAugment, RecallSupportVote, RecallVote
+from .recall_means import RecallMeans
+from .recall_offline import RecallOffline, RecallOfflineVote
 from .replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
 from .kernel import KCL, StableSGD
 

@@ -14,9 +14,10 @@ from ..errors import check
 def _matrix(
     a,            # accuracies in percent: (T, T), or n x T x T; lists or arrays
 )->np.ndarray:    # the same, checked, float64
-    "An accuracy matrix, or one for each seed"
+    "Check an accuracy matrix, or one for each seed"
     a = np.asarray(a, float)
-    check(a.ndim in (2, 3) and a.shape[-1] == a.shape[-2] and a.size > 0, f'an accuracy matrix is tasks x tasks, or seeds x tasks x tasks, not {a.shape}')
+    check(a.ndim in (2, 3) and a.shape[-1] == a.shape[-2] and a.size > 0,
+        f'an accuracy matrix is tasks x tasks, or seeds x tasks x tasks, not {a.shape}')
     ends = a[..., -1, :], np.diagonal(a, axis1=-2, axis2=-1)
     check(all(np.isfinite(e).all() for e in ends), 'the diagonal and the last row of an accuracy matrix must be measured')
     return a
@@ -24,20 +25,20 @@ def _matrix(
 def retained(
     a,        # see `_matrix`
 ):            # percent; one for each seed, if there are several
-    "RA: accuracy on all tasks in the end"
+    "RA: mean accuracy on all tasks in the end"
     return _matrix(a)[..., -1, :].mean(-1)
 
 def transfer(
     a,        # see `_matrix`
 ):            # percentage points; negative is forgotten
-    "BTI: what became of a task's accuracy after it was learned"
+    "BTI: how much the accuracy on a task changed after it was learned"
     a = _matrix(a)
     return (a[..., -1, :] - np.diagonal(a, axis1=-2, axis2=-1)).mean(-1)
 
 def forgetting(
     a,        # see `_matrix`
 ):            # percentage points; positive is forgotten, negative is better in the end than ever before, 0 for a single task
-    "The best accuracy a task had before the last row minus its last, without the last task"
+    "F: how far a task fell from its best accuracy before the last row, without the last task"
     a = _matrix(a)
     if a.shape[-1] == 1: return a[..., 0, 0]*0
     return (np.nanmax(a[..., :-1, :-1], -2) - a[..., -1, :-1]).mean(-1)
@@ -46,19 +47,20 @@ def forgetting(
 def packed(
     a,        # (rows, columns), NaN where not measured
 )->list:      # a string for each row, one decimal, '-' for NaN
-    "A matrix as few short strings"
+    "Write a matrix as few short strings"
     return [' '.join('-' if v != v else f'{v:.1f}' for v in row) for row in np.asarray(a, float)]
 
 def unpacked(
     rows:list,      # from `packed`
 )->np.ndarray:      # (rows, columns)
-    "The matrix again"
+    "Read the matrix again"
     return np.array([[np.nan if v == '-' else float(v) for v in row.split()] for row in rows])
 
 # %% ../../nbs/continual/metrics.ipynb #41429c84
 STREAM_COLOURS = dict(
     online='#999999', ewc='#8C6D31', gem='#009E73', mer='#E69F00', cmaml='#56B4E9', sync='#7B4FA3', lamaml='#CC79A7', sparse='#D55E00',
-    ours='#0072B2', ours_support='#4A9CD0', ours_support_vote='#2F7FB8', ours_vote='#3B6FB6', ours_augment='#7FB7E0', means='#8C6BB1', ours_offline='#004C78', ours_offline_vote='#00304D', stable_sgd='#B8A200', kcl='#009E73', multitask='#000000')
+    ours='#0072B2', ours_support='#4A9CD0', ours_support_vote='#2F7FB8', ours_vote='#3B6FB6', ours_augment='#7FB7E0', means='#8C6BB1',
+    ours_offline='#004C78', ours_offline_vote='#00304D', stable_sgd='#B8A200', kcl='#009E73', multitask='#000000')
 
 # %% ../../nbs/continual/metrics.ipynb #8645a70d
 def plot_matrix(
@@ -66,7 +68,7 @@ def plot_matrix(
     title:str='',    # above
     ax=None,         # matplotlib axes to draw into; None: a figure of its own
 ):                   # the figure
-    "The accuracy matrix as a heat map: a row after each task, a column for each task"
+    "Draw an accuracy matrix as a heat map: a row after each task, a column for each task"
     from matplotlib.figure import Figure
     fig = Figure(figsize=(3.4, 3), dpi=80, layout='constrained') if ax is None else ax.figure
     ax = ax or fig.subplots()
@@ -83,7 +85,7 @@ def plot_over_time(
     title:str='',    # above
     ax=None,         # axes to draw into; None: a figure of its own
 ):                   # the figure
-    "Each task's accuracy from when it was learned to the end (thin), and the mean over the tasks so far (thick)"
+    "Draw each task's accuracy from when it was learned to the end (thin), and the mean over the tasks so far (thick)"
     from matplotlib.figure import Figure
     fig = Figure(figsize=(5, 2.8), dpi=80, layout='constrained') if ax is None else ax.figure
     ax = ax or fig.subplots()
@@ -103,11 +105,12 @@ def plot_storage(
     title:str='',    # above
     ax=None,         # axes to draw into; None: a figure of its own
 ):                   # the figure
-    "What was held, beside what was allowed"
+    "Draw what was held, beside what was allowed"
     from matplotlib.figure import Figure
     fig = Figure(figsize=(4, 2.4), dpi=80, layout='constrained') if ax is None else ax.figure
     ax = ax or fig.subplots()
-    for method, held in floats.items(): ax.plot(np.arange(1, len(held) + 1), np.asarray(held)/1e3, lw=1.5, color=STREAM_COLOURS.get(method), label=method)
+    for method, held in floats.items():
+        ax.plot(np.arange(1, len(held) + 1), np.asarray(held)/1e3, lw=1.5, color=STREAM_COLOURS.get(method), label=method)
     ax.axhline(budget/1e3, ls='--', lw=1, color='black', label='budget')
     ax.set_xlabel('tasks seen', fontsize=7); ax.set_ylabel('thousand floats held', fontsize=7); ax.tick_params(labelsize=6)
     ax.set_title(title, fontsize=8); ax.legend(fontsize=6)

@@ -25,12 +25,12 @@ BENCHMARKS = dict(
     permutations_60k=dict(kind='permutations_60k', tasks=20, per_task=None, share=20))
 
 # %% ../../nbs/continual/streams.ipynb #41b56a84
-def _turned(
+def _rotated(
     angle:float,  # degrees, counter-clockwise
     height:int,   # pixels
     width:int,    # pixels
 )->Tensor:        # (height * width,) int64, -1 where nothing comes from
-    "Where each pixel of an image turned about its centre comes from"
+    "Find where each pixel of an image rotated about its centre comes from"
     from PIL import Image
     numbers = np.arange(1, height*width + 1, dtype=np.int32).reshape(height, width)
     return torch.from_numpy(np.array(Image.fromarray(numbers).rotate(angle))).flatten().long() - 1
@@ -42,14 +42,14 @@ def _pixel_maps(
     shape,      # channels, height, width of an image
     seed:int,   # another seed, other angles and orders
 )->tuple:       # maps (T, height * width) int64, angles in degrees or None
-    "The pixel map of each task"
+    "Draw the pixel map of each task"
     h, w = shape[1:]
     gen = generator(seed, 'tasks', kind)
     if kind.startswith('rotations'):
         u = torch.rand(T, generator=gen, dtype=torch.float64)
         t = torch.arange(T, dtype=torch.float64)
         angles = (10*t - 10*u if kind.endswith('60k') else (t + u)*180/T).tolist()
-        return torch.stack([_turned(a, h, w) for a in angles]), angles
+        return torch.stack([_rotated(a, h, w) for a in angles]), angles
     maps = torch.stack([torch.randperm(h*w, generator=gen) for _ in range(T)])
     if kind.endswith('60k'): maps[0] = torch.arange(h*w)
     return maps, None
@@ -63,7 +63,7 @@ def _jittered(
     pad:int=4,            # zeros around the image before it is cropped
     light:float=63/255,   # brightness factors lie in 1 +- this
 )->Tensor:                # images in [0, 1]
-    "Each image cropped, mirrored and lit by its own random draw"
+    "Crop, mirror and light each image by its own random draw"
     n, _, h, w = x.shape
     at, mirror = torch.randint(2*pad + 1, (2, n, 1), generator=gen), torch.rand(n, 1, generator=gen) < .5
     rows, cols = at[0] + torch.arange(h), at[1] + torch.arange(w)
@@ -88,7 +88,9 @@ class Stream:
 
     def __post_init__(self): self.seen = set()  # tasks whose batches were handed out
 
-    def __repr__(self): return f'{self.benchmark}: {self.tasks} tasks of {self.ds.name}, {self.per_task or "all"} samples each, budget {self.budget:,} floats'
+    def __repr__(self):
+        each = f'{self.per_task or "all"} samples each'
+        return f'{self.benchmark}: {self.tasks} tasks of {self.ds.name}, {each}, budget {self.budget:,} floats'
 
 # %% ../../nbs/continual/streams.ipynb #c1224726
 @patch(as_prop=True)
@@ -116,8 +118,9 @@ def task_known(self:Stream)->bool:
 def at(self:Stream,
     t:int,    # number of a task, 0 .. T-1
 )->int:       # the same
-    "A checked task number"
-    check(isinstance(t, (int, np.integer)) and 0 <= t < self.tasks, f'{self.benchmark} has no task {t!r}; its {self.tasks} tasks are numbered from 0')
+    "Check a task number"
+    check(isinstance(t, (int, np.integer)) and 0 <= t < self.tasks,
+        f'{self.benchmark} has no task {t!r}; its {self.tasks} tasks are numbered from 0')
     return int(t)
 
 @patch
@@ -134,10 +137,11 @@ def changed(self:Stream,
     t:int,     # number of a task
     gen=None,  # source of the augmentation; None: none
 )->Tensor:     # images of the task (N, C, H, W), float32
-    "The transform of a task"
+    "Transform images as a task does"
     if self.maps is not None:
         source = self.maps[t]
-        out = torch.from_numpy(np.take(x.reshape(-1, len(source)).numpy(), source.clamp(min=0).numpy(), axis=1))  # half the time of torch's own
+        # np.take needs half the time of torch's own indexing
+        out = torch.from_numpy(np.take(x.reshape(-1, len(source)).numpy(), source.clamp(min=0).numpy(), axis=1))
         return (out.mul_(source >= 0) if bool((source < 0).any()) else out).view(x.shape)
     if gen is not None: x = _jittered(x, gen)
     if x.shape[1] != 3: return x
@@ -169,7 +173,8 @@ def batches(self:Stream,
     t:int,    # number of a task
 ):            # generator of images (10, C, H, W) and labels (10,); the last batch may be smaller
     "The samples of a task, once: a second call is refused"
-    check(self.at(t) not in self.seen, f'the samples of task {t} of {self.benchmark} have gone by; a stream is seen once (`everything` is for upper variants)')
+    check(self.at(t) not in self.seen,
+        f'the samples of task {t} of {self.benchmark} have gone by; a stream is seen once (`everything` is for upper variants)')
     self.seen.add(t)
     pick, gen = self.chosen(t), generator(self.seed, 'augment', t)
     return ((self.changed(self.ds.x_train[b], t, gen), self.ds.y_train[b]) for b in pick.split(self.batch))
@@ -226,12 +231,13 @@ def make_stream(
     per_task:int=None, # samples of a task; None: the benchmark's
     select:bool=False, # test on a tenth of the training set, which then is not streamed
 )->Stream:             # nothing is made until it is asked for
-    "The stream of a benchmark; BadInput for what cannot be"
+    "Make the stream of a benchmark; BadInput for what cannot be"
     check(benchmark in BENCHMARKS, f'there is no benchmark {benchmark!r}; {nearest(benchmark, BENCHMARKS)}')
     o = BENCHMARKS[benchmark]
     ds = _source(data or ('cifar100' if o['kind'] == 'split' else 'mnist'), data_root, bool(select))
     T, n = o['tasks'] if tasks is None else tasks, o['per_task'] if per_task is None else per_task
-    check(isinstance(T, int) and T >= 1 and (n is None or isinstance(n, int) and n >= 1), f'{T!r} tasks of {n!r} samples cannot be streamed; give whole numbers of 1 or more')
+    check(isinstance(T, int) and T >= 1 and (n is None or isinstance(n, int) and n >= 1),
+        f'{T!r} tasks of {n!r} samples cannot be streamed; give whole numbers of 1 or more')
     maps, angles, groups = None, None, [list(range(ds.n_classes))]*T
     if o['kind'] == 'split': groups = _class_groups(ds.n_classes, T, seed)
     else: maps, angles = _pixel_maps(o['kind'], T, ds.shape, seed)
