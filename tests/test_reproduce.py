@@ -125,7 +125,7 @@ def test_outside_of_a_repository(tmp_path, monkeypatch, capsys):
 def test_console_script_refuses(clone):
     "The installed command, not only the function behind it"
     p = command('rp_reproduce', 'tabel1')
-    out, err = p.communicate(timeout=60)
+    out, err = p.communicate(timeout=600)
     assert (p.returncode, out) == (2, '') and err.count('\n') == 1 and 'did you mean table1?' in err
 
 
@@ -180,12 +180,12 @@ def test_interrupt_then_the_same_command(clone):
     p = command('rp_distill', *pairs, '--out', 'a.safetensors')
     while 'distil 1/' not in p.stdout.readline(): assert p.poll() is None
     p.send_signal(signal.SIGINT)
-    _, err = p.communicate(timeout=60)
+    _, err = p.communicate(timeout=600)
     assert p.returncode == 130 and err.count('\n') == 1 and 'the same command goes on' in err
     run = next((clone/'runs/cells').iterdir())
     assert (run/'checkpoint.pt').exists() and not (run/'record.json').exists() and not (clone/'a.safetensors').exists()
     both = [command('rp_distill', *pairs, '--out', f'{out}.safetensors', '--runs', runs) for out, runs in (('a', 'runs'), ('b', 'other'))]
     for p in both:
-        err = p.communicate(timeout=120)[1]
+        err = p.communicate(timeout=600)[1]
         assert p.returncode == 0, err
     assert (clone/'a.safetensors').read_bytes() == (clone/'b.safetensors').read_bytes()

@@ -80,9 +80,8 @@ def move(self:Learner,
 def step(self:Learner)->dict: # iteration, loss, grad_norm, seconds and what the method adds
     "One iteration of the method; raises `Diverged` and leaves everything as it was when it is not finite"
     began, before = time.perf_counter(), self.state()
-    self.whole = False
-    try: said = self.update(generator(self.o['seed'], self.iteration))
-    except BaseException: self.load_state(before); self.whole = True; raise
+    try: said = self.update(generator(self.o['seed'], self.iteration)); self.whole = False
+    except BaseException: self.whole = False; self.load_state(before); self.whole = True; raise
     self.history.append(dict(iteration=self.iteration, **said, seconds=time.perf_counter()-began))
     self.iteration += 1; self.whole = True
     return self.history[-1]

@@ -25,7 +25,8 @@ def one_line(
     e:Exception,  # what was raised
 )->str:           # type and first line, or two where the first only announces the second
     "An exception as one line; for a library that is missing, how to get it"
-    if isinstance(e, ImportError) and e.name in ('higher', 'torchopt'): return f"{e.name} is not installed; pip install 'remember_past[bench]'"
+    if isinstance(e, ImportError) and e.name in ('higher', 'torchopt'):
+        return f"{e.name} is not installed; pip install 'remember_past[bench]'"
     said = [l.strip() for l in str(e).splitlines() if l.strip()] or ['without a message']
     return f'{type(e).__name__}: {" ".join(said[:2] if said[0].endswith(":") else said[:1])[:200]}'
 
@@ -320,12 +321,14 @@ def grid(
 
 def _full():
     nets = [dict(width=32), dict(width=128), dict(net='mlp')]
-    cases = [n | dict(shape=s, steps=t, batch=b) for s in ((1, 28, 28), (3, 32, 32)) for n in nets for b in (50, 320) for t in (20, 50, 150) if n.get('net') != 'mlp' or s[0] == 1]
+    shapes = [(n, s) for s in ((1, 28, 28), (3, 32, 32)) for n in nets if n.get('net') != 'mlp' or s[0] == 1]
+    cases = [n | dict(shape=s, steps=t, batch=b) for n, s in shapes for b in (50, 320) for t in (20, 50, 150)]
     return [(c, None, 9) for c in cases] + [(dict(steps=200), ['ours', 'autograd'], 1)]
 
 def _quick():
     two, most = ['ours', 'autograd'], [a for a in arms_for(bench_case(), True) if a != 'stored']
-    return [(dict(width=128), most, 9), (dict(width=32), most, 9), (dict(net='mlp'), None, 9), (dict(width=32, steps=50), two, 1), (dict(steps=200), two, 1)]
+    return [(dict(width=128), most, 9), (dict(width=32), most, 9), (dict(net='mlp'), None, 9),
+            (dict(width=32, steps=50), two, 1), (dict(steps=200), two, 1)]
 
 def _cuda():
     paper = dict(shape=(3, 32, 32), steps=150, batch=320, images=1150, real=640)

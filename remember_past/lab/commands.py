@@ -40,7 +40,8 @@ def rp_reproduce(
     dry_run:bool=False,   # only say what would be done
     workers:int=1,        # processes that share the cores; on CUDA one a card is best
     max_minutes:float=None,  # stop in time with checkpoints and exit code 3; the same command goes on
-    ray:Param('make the experiments as Ray tasks, on the cluster at this address, or on this machine when none is given', str, nargs='?', const='local')=None,
+    ray:Param('make the experiments as Ray tasks, on the cluster at this address, or on this machine when none is given',
+              str, nargs='?', const='local')=None,
     publish:bool=False,   # copy the results to figures/PROFILE/, where git sees them; they stay in runs/figures/ otherwise
 ):
     "Make tables and figures of the paper: the runs that are missing, then the notebooks"
@@ -73,7 +74,8 @@ def rp_distill(
     ours = pm((record['mean'], record['std']))
     line.end(f'{ours} %')
     hand_over(record, out)
-    print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {ours} % with {len(record["accuracy"])} fresh networks, {record["minutes"]:.1f} minutes')
+    nets, minutes = len(record['accuracy']), record['minutes']
+    print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {ours} % with {nets} fresh networks, {minutes:.1f} minutes')
 
 # %% ../../nbs/lab/commands.ipynb #8086411a
 @command
@@ -112,8 +114,9 @@ def rp_evaluate(
     s = DEFAULTS | own | {k: v for k, v in dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr).items() if v is not None}
     known_data(s['data'], 'the command' if data else f'the memory {file}')
     ds = load_data(s['data'])
-    check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; give the data set it was distilled from')
-    check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; give the data set it was distilled from')
+    other = 'give the data set it was distilled from'
+    check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; {other}')
+    check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; {other}')
     protocol = protocol_of(s) | dict(nets=nets) | (dict(lr=memory.meta.get('lr')) if s['eval_lr'] is None else {})
     net, width = net or s.get('eval_net') or s['net'], width or s.get('eval_width') or s['width']
     form = make_net(net, ds.shape, ds.n_classes, width, s['depth'])
@@ -138,8 +141,9 @@ def rp_recall(
     if Path(out).suffix == '.npz': np.savez(buffer, images=x.numpy(), pictures=pixels, labels=y.numpy(), classes=np.array(memory.classes))
     else:
         import matplotlib.image
-        n = min(per_class, memory.r)
-        matplotlib.image.imsave(buffer, sheet(pixels.reshape(-1, memory.r, *pixels.shape[1:])[:, :n].reshape(-1, *pixels.shape[1:]), n), format='png')
+        n, form = min(per_class, memory.r), pixels.shape[1:]
+        first = pixels.reshape(-1, memory.r, *form)[:, :n].reshape(-1, *form)
+        matplotlib.image.imsave(buffer, sheet(first, n), format='png')
     write_bytes(out, buffer.getvalue())
     print(f'{out}: {len(x)} images of {memory.d_y} classes from {memory.floats} floats\n{memory}')
 
@@ -193,7 +197,8 @@ def rp_bench(
 ):
     "Time the meta-gradient: ours, autograd, and other libraries, side by side"
     s = bench_settings(grid, repeats, seconds, gib, device, threads, compile, arms)
-    check(s['grid'] != 'cuda' or s['device'] != 'cpu', 'the grid cuda is measured on a CUDA device only; add --device cuda where there is one')
+    fits = s['grid'] != 'cuda' or s['device'] != 'cpu'
+    check(fits, 'the grid cuda is measured on a CUDA device only; add --device cuda where there is one')
     if dry_run:
         for case, names, most in s['cases']: print(f'{case_name(case)}: {" ".join(names)}, {most} rounds')
         return

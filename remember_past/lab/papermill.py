@@ -40,8 +40,10 @@ def notebook_values(
 )->dict:          # what papermill will set; paths are absolute
     "Values for a notebook's parameters cell, their names checked"
     known = _parameters_of(Path(root)/'nbs'/'paper'/f'{name}.ipynb')
-    values = read_params(root, profile, name)['notebook'] | dict(profile=profile, runs=str(Path(runs).resolve()), out=str(figures_folder(runs, profile)))
-    for k in values: check(k in known, f'nbs/paper/{name}.ipynb has no parameter {k!r}, which nbs/paper/params/{name}.yml sets; {nearest(k, known)}')
+    folders = dict(runs=str(Path(runs).resolve()), out=str(figures_folder(runs, profile)))
+    values = read_params(root, profile, name)['notebook'] | dict(profile=profile) | folders
+    for k in values:
+        check(k in known, f'nbs/paper/{name}.ipynb has no parameter {k!r}, which nbs/paper/params/{name}.yml sets; {nearest(k, known)}')
     return values
 
 # %% ../../nbs/lab/papermill.ipynb #61b011a7
@@ -56,7 +58,8 @@ def _stamp(
     found = [(r['run'], r['record']['checksum'] if r['record'] else r['state']) for r in results(root, profile, name, runs)]
     if not found: found = [r['checksum'] for r in bench_records(root, runs)]  # `cost` reads measurements instead
     near = sorted([*(Path(root)/'nbs'/'paper'/'params').rglob('*.yml'), *(Path(root)/'remember_past').rglob('*.py')])
-    reads = [[''.join(c['source']) for c in nb['cells']], notebook_values(root, profile, name, runs), [p.read_text(encoding='utf-8') for p in near], found]
+    texts = [p.read_text(encoding='utf-8') for p in near]
+    reads = [[''.join(c['source']) for c in nb['cells']], notebook_values(root, profile, name, runs), texts, found]
     return hashlib.sha256(canonical(reads)).hexdigest()
 
 def _saved(

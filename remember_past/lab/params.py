@@ -50,7 +50,8 @@ def _parse_yaml(
         return yaml.load(text, _Settings)
     except BadInput: raise
     except RecursionError: raise BadInput(f'{where} is nested too deeply to be settings; write it flat') from None
-    except Exception as e: raise BadInput(f'{where} is not valid YAML: {" ".join(str(e).split())[:300]}') from None  # PyYAML lets errors of dates and numbers through
+    except Exception as e:  # PyYAML lets errors of dates and numbers through
+        raise BadInput(f'{where} is not valid YAML: {" ".join(str(e).split())[:300]}') from None
 
 # %% ../../nbs/lab/params.ipynb #ba567845
 def read_yaml(
@@ -87,7 +88,8 @@ def choose(
 )->list:          # each name once, in the order given
     "Check the names asked for"
     known = names_at(root, profile)
-    for n in names: check(n in known, f'there is no {n!r} at profile {profile}; {nearest(n, known) if known else "that profile has no settings at all"}')
+    hint = lambda n: nearest(n, known) if known else 'that profile has no settings at all'
+    for n in names: check(n in known, f'there is no {n!r} at profile {profile}; {hint(n)}')
     return list(dict.fromkeys(names)) or known
 
 # %% ../../nbs/lab/params.ipynb #cda8e16a
@@ -104,7 +106,8 @@ def _checked_layer(
     for part in _PARTS:
         if part != 'experiments': check(isinstance(layer[part], dict), f'{part} in {where} must hold "key: value" pairs')
     check(isinstance(layer['experiments'], list), f'experiments in {where} must be a list, a line for each experiment')
-    for line in layer['experiments']: check(isinstance(line, dict), f'each of the experiments in {where} must hold "key: value" pairs, not {line!r}')
+    for line in layer['experiments']:
+        check(isinstance(line, dict), f'each of the experiments in {where} must hold "key: value" pairs, not {line!r}')
     for key, cases in layer['where'].items():
         fine = isinstance(cases, dict) and all(isinstance(s, dict) for s in cases.values())
         check(fine, f'where in {where} must be written as {key}: {{VALUE: {{setting: value}}}}')
@@ -190,7 +193,8 @@ def experiments_of(
     params, where = read_params(root, profile, name), f'{profile} in nbs/paper/params/{name}.yml'
     try: kind = kind_named(params['kind'])
     except BadInput as e: raise BadInput(f'{where}: {e}') from None
-    for key in {*params['defaults'], *params['where'], *params['only']}: check(key in kind.defaults, f'unknown setting {key!r} in {where}; {nearest(key, kind.defaults)}')
+    for key in {*params['defaults'], *params['where'], *params['only']}:
+        check(key in kind.defaults, f'unknown setting {key!r} in {where}; {nearest(key, kind.defaults)}')
     try: found = [kind.settings(**_plain_values(c)) for c in _expand(params)]
     except BadInput as e: raise BadInput(f'{where}: {e}') from None
     for c in found: known_data(c['data'], where)

@@ -63,7 +63,9 @@ def _sort(s): return (s.get('kind'), *(s.get(k) for k in kind_of(s).alike))  # e
 @patch
 def rest(self:Line)->float: # seconds; None before any experiment has ended
     "What the experiments to come will take"
-    if self.took: return sum(self.paces[_sort(s)]*work(s) if _sort(s) in self.paces else sum(self.took)/len(self.took) for s in self.todo[self.i+1:])
+    if not self.took: return None
+    usual = sum(self.took)/len(self.took)
+    return sum(self.paces[_sort(s)]*work(s) if _sort(s) in self.paces else usual for s in self.todo[self.i+1:])
 
 @patch
 def __call__(self:Line,
@@ -151,8 +153,8 @@ def seconds_left(self:Board)->float:  # None while nothing is known
 @patch
 def total(self:Board)->str:  # one line
     "The line for the whole"
-    left = self.seconds_left()
-    return f'{len(self.ended)} of {len(self.todo)} runs' + (f', about {_clock(left)} left' if left is not None and len(self.ended) < len(self.todo) else '')
+    left = self.seconds_left() if len(self.ended) < len(self.todo) else None
+    return f'{len(self.ended)} of {len(self.todo)} runs' + ('' if left is None else f', about {_clock(left)} left')
 
 # %% ../../nbs/lab/progress.ipynb #83f97ccc
 @patch

@@ -15,7 +15,7 @@ from .runs import find_records
 from .experiments import title_of, kind_of
 from .distillation import learning
 from .params import PROFILES, choose, repo_root
-from .tables import aligned, bring_back, paper_number, pm, publish, published, results
+from .tables import aligned, bring_back, check_publishable, paper_number, pm, publish, published, results
 from .papermill import execute, figures_folder, notebook_values
 from .workers import Crew, NOT_FINISHED, expected_minutes, make_in_turn
 from .ray import make_on_ray
@@ -63,8 +63,10 @@ def _announce(
     guesses = [None if r.get('learned') else expected_minutes(r['settings'], records) for r in todo]
     for r in found:
         guess = guesses[todo.index(r)] if r in todo else None
-        cost = ', its memory is there and is only evaluated' if r.get('learned') else _predicted(r['settings'], device) if r in todo and device else ''
-        say(f'{title_of(r["settings"])}: {r["state"]}' + (cost or (f', about {guess:.1f} minutes' if guess else '')))
+        cost = f', about {guess:.1f} minutes' if guess else ''
+        if r in todo and device: cost = _predicted(r['settings'], device) or cost
+        if r.get('learned'): cost = ', its memory is there and is only evaluated'
+        say(f'{title_of(r["settings"])}: {r["state"]}{cost}')
     n = {s: sum(r['state'].startswith(s) for r in found) for s in ('there', 'missing', 'skipped')}
     cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
     say(f'{len(found)} experiments: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped{cost}')
@@ -77,7 +79,8 @@ def _in_minutes(
     "The moment at which the time is over"
     if minutes is None: return None
     check(minutes > 0, f'{minutes:g} minutes are no time to work in; give more than 0')
-    check(not fresh, 'a fresh start and a slice of time do not go together, for each slice would begin again; remove the folder of runs instead')
+    check(not fresh, 'a fresh start and a slice of time do not go together, for each slice would begin again; '
+                     'remove the folder of runs instead')
     return time.time() + 60*minutes
 
 # %% ../../nbs/lab/reproduce.ipynb #6fa932f4
@@ -87,7 +90,8 @@ def _distinct(
     "Names that tell experiments apart"
     names = [title_of(s) for s in settings]
     alike = {n: [s for s, m in zip(settings, names) if m == n] for n in names}
-    differ = {n: [k for k in dict.fromkeys(k for s in some for k in s) if len({str(s.get(k)) for s in some}) > 1] for n, some in alike.items()}
+    differing = lambda some: [k for k in dict.fromkeys(k for s in some for k in s) if len({str(s.get(k)) for s in some}) > 1]
+    differ = {n: differing(some) for n, some in alike.items()}
     return [n + ''.join(f', {k} {s.get(k)}' for k in differ[n][:3]) for n, s in zip(names, settings)]
 
 # %% ../../nbs/lab/reproduce.ipynb #64d3a31a
@@ -161,7 +165,7 @@ def reproduce(
     "Make the missing records, then execute the notebooks"
     until = _in_minutes(max_minutes, fresh)
     check(workers >= 1, f'{workers} workers make nothing; give 1 or more')
-    check(not share or profile != 'quick', 'profile quick is computed anew in every clone, so there is nothing to publish; choose small or paper')
+    if share: check_publishable(profile)
     root, device, say = repo_root(), str(pick_device(device)), lambda *a: print(*a, file=out, flush=True)
     names, runs = choose(root, profile, names), Path(runs).resolve() if runs else root/'runs'
     found = _survey(root, profile, names, runs, fresh)

@@ -36,7 +36,8 @@ def peak(
         gc.collect()
         with contextlib.suppress(OSError, AttributeError): ctypes.CDLL(None).malloc_trim(0)
         with contextlib.suppress(OSError): Path('/proc/self/clear_refs').write_text('5')
-    return _status('VmHWM') or (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024) if resource else None)
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return _status('VmHWM') or (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*unit if resource else None)
 
 # %% ../../nbs/lab/runs.ipynb #0adc0d20
 def _commit():  # hash of the checked-out commit, '+' when changed; None outside a repository
@@ -77,11 +78,14 @@ class Run:
         settings:dict,       # everything the result depends on
         create:bool=True,    # make the folder and write `settings.json`?
     ):
-        check(re.fullmatch(r'[A-Za-z0-9_-]+', str(experiment)), f'experiment name {experiment!r} must be letters, digits, - and _ only, for it names a folder')
+        fine = re.fullmatch(r'[A-Za-z0-9_-]+', str(experiment))
+        check(fine, f'experiment name {experiment!r} must be letters, digits, - and _ only, for it names a folder')
         self.settings, self.experiment, self.hash = plain(settings), experiment, settings_hash(settings)
         self.folder = Path(root)/experiment/self.hash
         known = self.folder/'settings.json'
-        if known.exists(): check(read_json(known) == self.settings, f'{known} does not hold the settings of run {self.hash}; it was edited: remove the folder {self.folder}')
+        if known.exists():
+            same = read_json(known) == self.settings
+            check(same, f'{known} does not hold the settings of run {self.hash}; it was edited: remove the folder {self.folder}')
         elif create: write_json(known, self.settings)
     def __repr__(self): return f'{self.experiment}/{self.hash}: {"done" if self.done else "begun" if self.folder.exists() else "not begun"}'
 
@@ -93,7 +97,8 @@ def read_record(
     rec = read_json(path)
     check(isinstance(rec, dict) and 'settings' in rec and 'checksum' in rec, f'{path} is not a run record; remove it')
     given = rec.pop('checksum')
-    check(given == hashlib.sha256(canonical(rec)).hexdigest(), f'{path} does not match its checksum; it was edited or damaged: remove it and make it again')
+    same = given == hashlib.sha256(canonical(rec)).hexdigest()
+    check(same, f'{path} does not match its checksum; it was edited or damaged: remove it and make it again')
     return rec | dict(checksum=given, path=Path(path).as_posix())
 
 # %% ../../nbs/lab/runs.ipynb #8c45d0f5
@@ -138,8 +143,9 @@ def finish(self:Run,
     device='cpu',    # torch device that made them
 )->dict:             # the record as written
     "Write the record, with settings and circumstances, and remove the checkpoints"
-    rec = plain(dict(experiment=self.experiment, run=self.hash, settings=self.settings) | _environment(device)
-                | dict(date=time.strftime('%Y-%m-%d %H:%M'), peak_bytes=peak(device)) | {k: v for k, v in record.items() if k not in ('checksum', 'path')})
+    name = dict(experiment=self.experiment, run=self.hash, settings=self.settings)
+    now = dict(date=time.strftime('%Y-%m-%d %H:%M'), peak_bytes=peak(device))
+    rec = plain(name | _environment(device) | now | {k: v for k, v in record.items() if k not in ('checksum', 'path')})
     write_json(self.folder/'record.json', rec | dict(checksum=hashlib.sha256(canonical(rec)).hexdigest()))
     self.forget()
     return self.record
@@ -242,9 +248,11 @@ def locked(self:Run,
     with f:
         try: fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            f.seek(0); raise BadInput(f'run {self.folder} is being worked on by process {f.read().strip() or "?"}; wait until it ends, or stop it') from None
+            f.seek(0); who = f.read().strip() or '?'
+            raise BadInput(f'run {self.folder} is being worked on by process {who}; wait until it ends, or stop it') from None
         with contextlib.suppress(OSError): f.truncate(0); f.write(str(os.getpid())); f.flush()  # a full disk may not keep anybody out
-        for part in [p for what in ('.checkpoint*.tmp', '.record*.tmp', '.memory*.tmp') for p in self.folder.glob(what)]: part.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        for what in ('checkpoint', 'record', 'memory'):  # left by a process that was killed while it wrote
+            for part in [*self.folder.glob(f'.{what}*.tmp')]: part.unlink(missing_ok=True)
         yield self
 
 # %% ../../nbs/lab/runs.ipynb #7f9d185f

@@ -56,7 +56,8 @@ def status_of(
         rec = known.get(settings_hash(s))
         state, part = _state_of(s, runs, rec)
         minutes = rec.get('minutes') if rec else expected_minutes(s, records)
-        rows.setdefault(settings_hash(s), dict(settings=s, state=state, minutes=minutes, left=None if minutes is None else minutes*(1-part)))
+        left = None if minutes is None else minutes*(1-part)
+        rows.setdefault(settings_hash(s), dict(settings=s, state=state, minutes=minutes, left=left))
     return list(rows.values())
 
 # %% ../../nbs/lab/status.ipynb #2fdfdca1

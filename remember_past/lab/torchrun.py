@@ -29,7 +29,7 @@ class _RankDistiller(Distiller):
         "This rank's part of the meta-gradient, then the sum over all ranks"
         inits, ranks = self.o['inits'], dist.get_world_size()
         even = inits % ranks == 0
-        check(even, f'{inits} fresh networks an iteration cannot be shared out evenly to {ranks} processes; set inits to a multiple of {ranks}')
+        check(even, f'{inits} fresh networks an iteration cannot be shared out evenly to {ranks} processes; set inits to a multiple of it')
         J = sum(backward(self.outer_loss(self.iteration, i)/inits) for i in range(dist.get_rank(), inits, ranks))
         for t in [*(p.grad for p in self.memory.parameters()), J]: dist.all_reduce(t)
         return J

@@ -23,16 +23,18 @@ def check_files(
 )->Memory:        # its memory; None for a method that keeps none
     "`BadInput` where a record and its memory are not what they say"
     where, s = record['path'], record['settings']
-    check(settings_hash(s) == record.get('run'), f'{where} is named {record.get("run")} but its settings are those of run {settings_hash(s)}; fetch it again, or make it again')
+    run, name = settings_hash(s), record.get('run')
+    check(run == name, f'{where} is named {name} but its settings are those of run {run}; fetch it again, or make it again')
     if not record.get('memory'): return None
     path = memory_path(record)
     check(path, f'the memory of {where} is missing; fetch it again, or make it again')
     file = hashlib.sha256(path.read_bytes()).hexdigest()
-    check(record.get('memory_sha256', file) == file, f'{path} is not the memory that {where} is about; fetch both again, or make them again')
+    other = f'{path} is not the memory that {where} is about; fetch both again, or make them again'
+    check(record.get('memory_sha256', file) == file, other)
     if not kind_of(s).again: return None
     memory = Memory.load(path)
-    same = plain(memory.meta.get('settings')) == s and plain(memory.meta.get('accuracy')) == record['accuracy'] and memory.floats == record['floats']
-    check(same, f'{path} is not the memory that {where} is about; fetch both again, or make them again')
+    meta = [plain(memory.meta.get(k)) for k in ('settings', 'accuracy')]
+    check(meta == [s, record['accuracy']] and memory.floats == record['floats'], other)
     return memory
 
 # %% ../../nbs/lab/verify.ipynb #233cdcfd
@@ -59,7 +61,8 @@ def verify(
     "Train again and compare"
     again = kind_of(settings).again
     if not again: return dict(ok=None, text='its files agree; a run of this kind is verified by making it again')
-    if not present(settings['data']): return dict(ok=None, text=f'its files agree; the data set {settings["data"]} is not here, so nothing was trained')
+    data = settings['data']
+    if not present(data): return dict(ok=None, text=f'its files agree; the data set {data} is not here, so nothing was trained')
     new = again(settings, memory, pick_device(device), nets, seed)
     far, apart = _allowed(old, new), abs(statistics.mean(old) - statistics.mean(new))
     spread = lambda a: pm((statistics.mean(a), statistics.stdev(a) if len(a) > 1 else None))
@@ -81,7 +84,8 @@ def claims(
         known = memory.meta.get('settings') and memory.meta.get('accuracy')
         check(known, f'{what} does not say what made it or how good it was; there is nothing to compare with')
         return [dict(settings=memory.meta['settings'], accuracy=memory.meta['accuracy'], memory=memory)]
-    check(not Path(what).suffix and '/' not in what, f'{what} is neither a record (.json) nor a memory (.safetensors); give one of these, or the name of a table')
+    name = not Path(what).suffix and '/' not in what
+    check(name, f'{what} is neither a record (.json) nor a memory (.safetensors); give one of these, or the name of a table')
     root = repo_root()
     folders, (name,) = [Path(runs or root/'runs'), root/'figures'/profile/'records'], choose(root, profile, [what])
     known = {r['run']: r for r in find_records(folders)}

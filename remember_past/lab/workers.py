@@ -130,12 +130,13 @@ def _environment_of(
     workers:int,   # how many there are
     device='cpu',  # torch device
 )->dict:           # environment variables
-    "The environment of a worker: its share of the threads, at most OMP_NUM_THREADS, and its card, the named one where `device` has a number"
+    "The environment of a worker: its share of the threads (at most OMP_NUM_THREADS) and its card (the one that `device` names, if it does)"
     share = max(1, cores()//workers)
     given = os.environ.get('OMP_NUM_THREADS', '')
     env = os.environ | {k: str(min(share, int(given)) if given.isdigit() and int(given) else share) for k in _THREADS}
     if torch.device(device).type == 'cuda':
-        cards = [c for c in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if c] or [str(i) for i in range(max(1, torch.cuda.device_count()))]
+        visible = [c for c in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if c]
+        cards = visible or [str(i) for i in range(max(1, torch.cuda.device_count()))]
         named = torch.device(device).index
         env['CUDA_VISIBLE_DEVICES'] = cards[(number if named is None else named) % len(cards)]
     return env
@@ -216,7 +217,8 @@ def hand_out(self:Crew):
         self.waiting.remove(i)
         worker = self.crew.setdefault(w, worker or Worker(w, self.size, self.events, self.device))
         self.board.start(w, i)
-        worker.give(i, settings=self.settings[i], runs=str(self.runs), device=torch.device(self.device).type, fresh=self.fresh, until=self.until)
+        device = torch.device(self.device).type  # which card is in the worker's environment
+        worker.give(i, settings=self.settings[i], runs=str(self.runs), device=device, fresh=self.fresh, until=self.until)
 
 @patch
 def hear(self:Crew,
