@@ -24,7 +24,8 @@ def write_bytes(
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(tmp, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
         os.replace(tmp, path)
-    except OSError as e: raise BadInput(f'cannot write {path} ({e.strerror}); choose a folder that you may write to and that has room') from None
+    except OSError as e:
+        raise BadInput(f'cannot write {path} ({e.strerror}); choose a folder that you may write to and that has room') from None
     finally: tmp.unlink(missing_ok=True) if tmp.parent.is_dir() else None
     return path
 
@@ -32,27 +33,28 @@ def write_bytes(
 def plain(
     x,  # dict, list, tuple, number, string, path, or anything with `tolist` (tensor, array)
 ):      # the same in JSON's own types, whole floats as integers
-    "Settings and records as JSON would read them back"
+    "Turn settings and records into what JSON would read back"
     if hasattr(x, 'tolist'): x = x.tolist()
     if isinstance(x, dict): return {str(k): plain(v) for k, v in x.items()}
     if isinstance(x, (list, tuple, set)): return [plain(v) for v in (sorted(x) if isinstance(x, set) else x)]
     if isinstance(x, float): return None if not math.isfinite(x) else int(x) if x.is_integer() else x
     if isinstance(x, Path): return x.as_posix()
-    check(x is None or isinstance(x, (bool, int, str)), f'{type(x).__name__} {x!r} cannot be kept in a JSON file; give a number, a string, a list or a dictionary')
+    check(x is None or isinstance(x, (bool, int, str)),
+          f'{type(x).__name__} {x!r} cannot be kept in a JSON file; give a number, a string, a list or a dictionary')
     return x
 
 # %% ../nbs/08_files.ipynb #7ab12c33
 def canonical(
     obj,   # anything `plain` accepts
 )->bytes:  # sorted keys, no spaces, ASCII
-    "One text for one value, whatever order its keys came in"
+    "Write one text for one value, whatever order its keys came in"
     return json.dumps(plain(obj), sort_keys=True, separators=(',', ':')).encode()
 
 # %% ../nbs/08_files.ipynb #5291853a
 def settings_hash(
     settings:dict,  # all settings of the run, defaults included
 )->str:             # 12 hex digits
-    "The name of the run that these settings define"
+    "Name the run that these settings define"
     return hashlib.sha256(canonical(settings)).hexdigest()[:12]
 
 # %% ../nbs/08_files.ipynb #2fdd06c1
@@ -76,7 +78,7 @@ def read_json(
 def digest(
     tensors:dict, # name to tensor
 )->str:           # sha256, 64 hexadecimal digits
-    "Digest of names, shapes, types and bytes: equal for equal content"
+    "Digest names, shapes, types and bytes: equal for equal content"
     h = hashlib.sha256()
     for k in sorted(tensors):
         t = tensors[k].detach().cpu().contiguous()
@@ -87,8 +89,10 @@ def digest(
 def read_tensors(
     path,     # a safetensors file
 )->tuple:     # header (name to text), tensors (name to tensor)
-    "Header and tensors of a safetensors file; `BadInput` for a file that is missing, truncated or something else"
+    "Read header and tensors of a safetensors file; `BadInput` for one that is missing, truncated or something else"
     check(Path(path).is_file(), f'there is no memory file {path}; check the name, or make one with rp_distill')
     try:
         with safe_open(str(path), 'pt') as f: return f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
-    except Exception as e: raise BadInput(f'{path} is not a whole safetensors file ({str(e).splitlines()[0][:80]}); fetch it again, pickles are never loaded') from None
+    except Exception as e:
+        why = str(e).splitlines()[0][:80]
+        raise BadInput(f'{path} is not a whole safetensors file ({why}); fetch it again, pickles are never loaded') from None

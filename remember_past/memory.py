@@ -25,7 +25,7 @@ def budget(
     shape:tuple,    # (C, H, W) of one image
     n_classes:int,  # number of classes
 )->int:             # floats
-    "Floats that `ipc` images per class would take"
+    "Count the floats that `ipc` images per class would take"
     check(ipc>=1, f'a budget of {ipc} images per class is empty; give 1 or more')
     return ipc*n_classes*math.prod(shape)
 
@@ -34,11 +34,13 @@ def smaller(
     shape:tuple,  # (C, H, W) of one image
     scale:int,    # how many times smaller it is stored in height and width
 )->tuple:         # (C, h, w)
-    "The shape of a basis; `BadInput` where a scale does not divide height and width"
+    "Find the shape of a basis; raises `BadInput` where a scale does not divide height and width"
     C, H, W = shape
-    check(H%scale==0 and W%scale==0, f'images of {H} x {W} pixels cannot be stored {scale} times smaller; choose a scale that divides both')
+    whole = H%scale==0 and W%scale==0
+    check(whole, f'images of {H} x {W} pixels cannot be stored {scale} times smaller; choose a scale that divides both')
     return C, H//scale, W//scale
 
+# %% ../nbs/02_memory.ipynb #86495846
 def rows_for(
     K:int,          # number of bases
     floats:int,     # budget, in floats
@@ -46,11 +48,12 @@ def rows_for(
     d_y:int,        # length of a query: the number of classes for labels
     scale:int=1,    # bases are stored `scale` times smaller in height and width
 )->int:             # r, the number of addressing matrices
-    "The largest r that Eq. 4 allows; raises `BadInput` where not even one matrix fits"
+    "Find the largest r that Eq. 4 allows; raises `BadInput` where not even one matrix fits"
     check(K>=1, f'a memory of {K} bases is empty; give K of 1 or more')
     d_s = math.prod(smaller(shape, scale))
     r = (floats - K*d_s)//(d_y*K)
-    check(r>=1, f'a budget of {floats} floats is too small for {K} bases of {d_s} floats and one addressing matrix of {d_y} x {K}; take fewer bases or more images per class')
+    check(r>=1, f'a budget of {floats} floats is too small for {K} bases of {d_s} floats and one addressing matrix of {d_y} x {K}; '
+          'take fewer bases or more images per class')
     return r
 
 # %% ../nbs/02_memory.ipynb #b8a7fd01
@@ -67,8 +70,9 @@ class Memory:
         self.bases, self.coefs, self.scale = bases, coefs, scale
         self.classes, self.whitening, self.meta = list(classes or []), whitening, dict(meta or {})
         check(bases.ndim==4, f'bases have shape {tuple(bases.shape)}; give (K, channels, height, width)')
-        if coefs is None: check(self.classes and len(bases)%len(self.classes)==0, f'{len(bases)} free images cannot be shared out evenly to {len(self.classes)} classes')
-        else: check(coefs.ndim==3 and coefs.shape[2]==len(bases), f'coefficients have shape {tuple(coefs.shape)} for {len(bases)} bases; give (r, d_y, K)')
+        K, C = len(bases), len(self.classes)
+        if coefs is None: check(C and K%C==0, f'{K} free images cannot be shared out evenly to {C} classes')
+        else: check(coefs.ndim==3 and coefs.shape[2]==K, f'coefficients have shape {tuple(coefs.shape)} for {K} bases; give (r, d_y, K)')
 
 # %% ../nbs/02_memory.ipynb #d6131b82
 @patch(as_prop=True)
@@ -95,7 +99,7 @@ def shape(self:Memory)->tuple:
 # %% ../nbs/02_memory.ipynb #71511848
 @patch
 def parameters(self:Memory)->list: # the learned tensors: the bases, and the coefficients where there are any
-    "What the outer loop learns"
+    "List the tensors that the outer loop learns"
     return [self.bases] if self.coefs is None else [self.bases, self.coefs]
 
 @patch(as_prop=True)
@@ -106,11 +110,13 @@ def floats(self:Memory)->int:
 # %% ../nbs/02_memory.ipynb #0cafd015
 @patch
 def __repr__(self:Memory)->str:
-    "What it is, in a line"
+    "Say in one line what it is"
     made, mean, white = self.meta.get('settings'), self.meta.get('mean'), getattr(self.whitening, 'kind', 'none')
     known = isinstance(made, dict) and isinstance(mean, (int, float)) and {'data', 'method'} <= {*made}
-    return (f'Memory: {self.K} {"free images" if self.coefs is None else "bases"} of {tuple(self.bases.shape[1:])}, {self.r} for each of {self.d_y} queries as images of {self.shape}; '
-            f'{self.floats} floats, whitening {white}' + (f"; {made['data']}, {made['method']}, {mean:.1f} % by its own evaluation" if known else ''))
+    kind, size = 'free images' if self.coefs is None else 'bases', tuple(self.bases.shape[1:])
+    text = f'Memory: {self.K} {kind} of {size}, {self.r} for each of {self.d_y} queries as images of {self.shape}; '
+    text += f'{self.floats} floats, whitening {white}'
+    return text + (f"; {made['data']}, {made['method']}, {mean:.1f} % by its own evaluation" if known else '')
 
 # %% ../nbs/02_memory.ipynb #e9c2229a
 def _xavier(
@@ -132,13 +138,12 @@ def queried(cls:Memory,
     whitening=None,    # the images' whitening
     classes:list=None, # class names, where queries are labels
 )->Memory:             # a fresh memory with the r of Eq. 4
-    "Bases that are shared by all queries, labels or vectors"
+    "Begin with noise: bases that are shared by all queries, labels or vectors"
     r = rows_for(K, floats, shape, d_y, scale)
     small, gen = smaller(shape, scale), torch.Generator().manual_seed(seed)
     bases = _xavier(K, math.prod(small), gen).view(K, *small)
     coefs = _xavier(d_y*r, K, gen).view(d_y, r, K).transpose(0, 1).contiguous()
     return cls(bases, coefs, scale, classes, whitening)
-
 
 # %% ../nbs/02_memory.ipynb #7a35d002
 @patch(cls_method=True)
@@ -151,7 +156,7 @@ def addressed(cls:Memory,
     seed:int=0,        # seed of the initial tables
     whitening=None,    # the images' whitening
 )->Memory:             # a fresh memory with the r of Eq. 4
-    "Bases shared by all classes: the paper's full model"
+    "Begin with noise: bases shared by all classes, the paper's full model"
     return cls.queried(K, budget(ipc, shape, len(classes)), shape, len(classes), scale, seed, whitening, classes)
 
 # %% ../nbs/02_memory.ipynb #ea465cd7
@@ -165,12 +170,14 @@ def per_class(cls:Memory,
     whitening=None,    # the images' whitening
     images:Tensor=None,# images to start from, of the stored size, class after class; None: Xavier noise
 )->Memory:             # a fresh memory of free images
-    "Free images of each class: a memory with fixed zeros and ones for addresses"
+    "Begin with free images of each class: a memory with fixed zeros and ones for addresses"
     budget(ipc, shape, len(classes))
     n, small = len(classes)*ipc*scale**2, smaller(shape, scale)
-    check(images is None or tuple(images.shape)==(n, *small), f'a memory of {n} free images of shape {small} cannot start from {None if images is None else tuple(images.shape)}; give as many of this shape, class after class')
-    bases = _xavier(n, math.prod(small), torch.Generator().manual_seed(seed)).view(n, *small) if images is None else images.clone()
-    return cls(bases, None, scale, classes, whitening)
+    if images is None: images = _xavier(n, math.prod(small), torch.Generator().manual_seed(seed)).view(n, *small)
+    given = tuple(images.shape)
+    check(given==(n, *small), f'a memory of {n} free images of shape {small} cannot start from {given}; '
+          'give as many of this shape, class after class')
+    return cls(images.clone(), None, scale, classes, whitening)
 
 # %% ../nbs/02_memory.ipynb #5b0c9a11
 @patch(cls_method=True)
@@ -186,12 +193,13 @@ def from_images(cls:Memory,
     whitening=None,      # the images' whitening
     classes:list=None,   # class names, where queries are labels
 )->Memory:               # with the r of Eq. 4; a class recalls r of its images, as far as K bases and d_y numbers can tell
-    "Principal components of up to 4,000 training images, not centred, as bases; r real images of each class as addresses"
+    "Begin with principal components of up to 4,000 images, not centred, as bases, and r real images of each class as addresses"
     d_y = n_classes if queries is None else queries.shape[1]
     r, small = rows_for(K, floats, tuple(x.shape[1:]), d_y, scale), F.avg_pool2d(x, scale)
     picks = ClassSampler(y, n_classes).draw(r, range(n_classes), gen)
     some = small[torch.randperm(len(x), generator=gen)[:max(4000, 2*K)].to(x.device)].flatten(1)
-    check(K<=min(some.shape), f'{some.shape[0]} images of {some.shape[1]} numbers have at most {min(some.shape)} principal components; take fewer bases')
+    N, d_s = some.shape
+    check(K<=min(N, d_s), f'{N} images of {d_s} numbers have at most {min(N, d_s)} principal components; take fewer bases')
     axes = torch.linalg.svd(some, full_matrices=False)[2][:K]
     size = math.sqrt(axes.shape[1])/4       # bases of root mean square 1/4, so that both tables have numbers of one size
     V = (small[picks].flatten(1) @ axes.T/size).view(n_classes, r, K)
@@ -203,7 +211,7 @@ def from_images(cls:Memory,
 def recall(self:Memory,
     y:Tensor=None,  # class numbers (N,), or query vectors (N, d_y); None: every class once
 )->tuple:           # images (N*r, C, H, W) in whitened space; their labels (N*r,), or queries (N*r, d_y)
-    "The synthetic set for these queries, the r images of one query side by side (Eq. 2)"
+    "Recall the synthetic set for these queries, the r images of one query side by side (Eq. 2)"
     if y is None: y = torch.arange(self.d_y, device=self.bases.device)
     if self.coefs is not None: x = mix(coefficients(self.coefs, y), self.bases, self.scale)
     elif y.is_floating_point(): x = mix(coefficients(fixed_addressing(self.d_y, self.r).to(self.bases), y), self.bases, self.scale)
@@ -215,26 +223,27 @@ def recall(self:Memory,
 # %% ../nbs/02_memory.ipynb #72c2fce9
 @patch
 def mean_coefs(self:Memory)->Tensor: # (d_y, K)
-    "Mean coefficients of each class"
+    "Average the coefficients of each class"
     return mean_coefficients(fixed_addressing(self.d_y, self.r).to(self.bases) if self.coefs is None else self.coefs.detach())
 
 @patch
 def to_dataset(self:Memory)->TensorDataset: # images in whitened space, and labels
-    "Everything that the memory recalls, as a data set that ordinary PyTorch code can train on"
+    "Recall everything, as a data set that ordinary PyTorch code can train on"
     x, y = self.recall()
     return TensorDataset(x.detach(), y)
 
 # %% ../nbs/02_memory.ipynb #278eaae7
 @patch
 def copy(self:Memory)->Memory: # with tables of its own, detached
-    "The same memory, to be changed without changing this one"
-    return Memory(self.bases.detach().clone(), None if self.coefs is None else self.coefs.detach().clone(), self.scale, self.classes, self.whitening, self.meta)
+    "Copy the memory, to change it without changing this one"
+    coefs = None if self.coefs is None else self.coefs.detach().clone()
+    return Memory(self.bases.detach().clone(), coefs, self.scale, self.classes, self.whitening, self.meta)
 
 @patch
 def to(self:Memory,
     device,        # torch device
 )->Memory:         # on `device`; tensors that are there already are shared, not copied
-    "The same memory on another device"
+    "Move the memory to another device"
     coefs = None if self.coefs is None else self.coefs.detach().to(device)
     white = self.whitening.to(device) if self.whitening is not None else None
     return Memory(self.bases.detach().to(device), coefs, self.scale, self.classes, white, self.meta)
@@ -246,13 +255,14 @@ _FORMAT = 'remember_past memory 1'
 @patch
 def save(self:Memory,
     path,            # file name, usually *.safetensors; its folder is made
-    extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` passes them over
+    extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` ignores them
 )->Path:             # the same path
     "Write the memory, its whitening, class names and `meta` to one file, at once or not at all"
     path = Path(path)
     tensors = {'bases': self.bases} if self.coefs is None else {'bases': self.bases, 'coefs': self.coefs}
     white, more = self.whitening.state() if self.whitening is not None else (None, {})
-    tensors = {k: t.detach().cpu().contiguous() for k, t in {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}.items()}
+    tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
+    tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
     head = dict(format=_FORMAT, scale=self.scale, classes=self.classes, whitening=white, meta=self.meta, digest=digest(tensors))
     return write_bytes(path, save(tensors, {'remember_past': json.dumps(head, sort_keys=True)}))
 
@@ -265,9 +275,12 @@ def load(cls:Memory,
     head, tensors = read_tensors(path)
     try: head = json.loads(head.get('remember_past', '{}'))
     except (ValueError, RecursionError): head = {}
-    check(isinstance(head, dict) and head.get('format')==_FORMAT and 'bases' in tensors, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
-    check(head.get('digest')==digest(tensors), f'{path} was changed after it was written: its content does not match its digest; fetch it again')
-    sane = type(head.get('scale')) is int and 1<=head['scale']<=64 and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
+    ours = isinstance(head, dict) and head.get('format')==_FORMAT and 'bases' in tensors
+    check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
+    same = head.get('digest')==digest(tensors)
+    check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
+    sane = type(head.get('scale')) is int and 1<=head['scale']<=64
+    sane = sane and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
     sane = sane and ('coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
     check(sane, f'{path} has a header that cannot be; fetch it again')
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
@@ -283,4 +296,5 @@ def check_whitening(self:Memory,
 ):
     "Raise `BadInput` unless the memory was distilled under the same whitening"
     mine, theirs = ('none' if w is None or w.kind=='none' else w.fingerprint for w in (self.whitening, whitening))
-    check(mine==theirs, f'this memory was distilled under whitening {mine} but the images are under {theirs}; take the raw images there with memory.whitening.apply, and hand over whitening=memory.whitening')
+    check(mine==theirs, f'this memory was distilled under whitening {mine} but the images are under {theirs}; '
+          'take the raw images there with memory.whitening.apply, and hand over whitening=memory.whitening')

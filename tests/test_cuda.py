@@ -11,7 +11,7 @@ from remember_past.continual.methods import STREAM_LEARNERS
 from remember_past.lab.experiments import kind_of, run_of
 from remember_past.nets import ConvNet, MLP, fresh_params
 from remember_past.lab.params import experiments_of
-from remember_past.engine.choose import steps_for
+from remember_past.engine.choose import KERNELS, steps_for
 
 if not torch.cuda.is_available(): pytest.skip('no CUDA device here', allow_module_level=True)
 HERE = Path(__file__).resolve().parents[1]
@@ -98,6 +98,19 @@ def test_captured_is_the_function():
     for got, want in (one, f(a, b, 2)), (two, f(b, a, 2)), (g(a, None, 3), f(a, None, 3)), (g(a[:2], b, 2), f(a[:2], b, 2)):
         for u, v in zip(got, want): assert torch.allclose(u, v)
     n = len(calls); g(a, b, 2); assert len(calls) == n
+
+
+@pytest.mark.parametrize('net', [ConvNet((3, 16, 16), 4, width=8, depth=2), MLP((3, 16, 16), 4), stream_net((3, 16, 16), 4, 'pc_cnn', 8)], ids=['convnet', 'mlp', 'plain'])
+def test_steps_are_those_of_the_general_kernel(net):
+    "Whatever is chosen on a card: loss, gradients, their derivatives and logits, twice, with other numbers"
+    chosen, general = steps_for(net, device='cuda'), KERNELS[-1].make(net)
+    for seed in range(2):
+        gen = torch.Generator().manual_seed(seed); w, v = torch.randn(2, general.flat.size, generator=gen)*.1
+        x, y = torch.randn(8, 3, 16, 16, generator=gen), torch.randn(8, 4, generator=gen).softmax(1)
+        cuda = [t.cuda() for t in (w, x, y, v)]
+        mine = [t.cpu() for t in chosen.grad(*cuda[:3], want_x=True)]  # at once: the next compiled call may write over them
+        mine += [t.cpu() for t in chosen.hvp(*cuda, soft=True)] + [chosen.logits(*cuda[:2]).cpu()]
+        for a, b in zip(mine, (*general.grad(w, x, y, want_x=True), *general.hvp(w, x, y, v, soft=True), general.logits(w, x))): assert rel(a, b) < 1e-3
 
 
 def test_meta_is_that_of_the_cpu():

@@ -2,7 +2,7 @@
 import ast, configparser, importlib, inspect, json, os, pkgutil, re, subprocess, sys
 from pathlib import Path
 
-import pytest
+import pytest, yaml
 from fastcore.docments import docments
 
 import remember_past
@@ -134,6 +134,17 @@ def test_oldest_python():
 def test_version():
     "One version, in settings.ini and in the package"
     assert remember_past.__version__ == cfg['version']
+    cite = yaml.safe_load((top/'CITATION.cff').read_text(encoding='utf-8'))
+    assert cite['version'] == cfg['version'] and cite['preferred-citation']['year'] == 2022
+
+def test_where_to_begin():
+    "`help(remember_past)` names the first notebook and the one import, and everything in it is there"
+    assert 'from remember_past.all import *' in remember_past.__doc__ and 'nbs/00_idea.ipynb' in remember_past.__doc__
+    assert (top/'nbs'/'00_idea.ipynb').exists() and len(remember_past.__doc__.splitlines()) <= 16
+    names = importlib.import_module('remember_past.all').__all__
+    assert 10 <= len(names) <= 40 and not [n for n in names if n.startswith('_')]
+    for line in re.findall(r'^    (?!from)(.*)$', remember_past.__doc__, flags=re.M):
+        for name in re.findall(r'(?<![\w.])([A-Za-z]\w*)\(', line): assert name in names, name
 
 @pytest.mark.parametrize('name', scripts)
 def test_script_help(name):

@@ -167,3 +167,25 @@ def test_processes(page, monkeypatch):
     shown = [c for c in nb.cells if c.cell_type == 'code' and (c.get('source') or '').find('show_doc(') >= 0]
     empty = [c.source for c in shown if not c.get('outputs')]
     assert not empty, empty
+
+def test_home_page():
+    "A picture with words for those who cannot see it, at most eight rows of results, few words; and README shows the same"
+    index, readme = nbs/'index.ipynb', (top/'README.md').read_text(encoding='utf-8')
+    text = fence.sub('', prose(index, code=True))
+    (alt, picture), = re.findall(r'!\[([^\]]*)\]\(([^)]+)\)', text)
+    assert len(alt.split()) >= 8 and (nbs/picture).stat().st_size <= 60_000
+    assert f'![{alt}](nbs/{picture})' in readme[:800], 'the picture is above the fold of README.md'
+    words = re.sub(r'\]\([^)]*\)', ']', text.replace(f'![{alt}]', '')).split()
+    assert len(words) <= 500, f'{len(words)} words of prose'
+    rows = [l for c in cells(index, 'code') for o in c['outputs'] for l in ''.join(o.get('data', {}).get('text/markdown', '')).splitlines()]
+    assert 3 <= len(rows) <= 2+8 and rows[2] in readme.replace('](nbs/', ']('), 'the results are stored and shown'
+    assert '.md)' not in text and 'figures/quick' not in text
+
+def test_idea_stands_alone():
+    "The paper in plain PyTorch: no module, and nothing of ours before the section that compares"
+    code = [c['source'] for c in cells(nbs/'00_idea.ipynb', 'code')]
+    ours = [i for i, c in enumerate(code) if 'remember_past' in c]
+    learn = next(i for i, c in enumerate(code) if 'def learn' in c)
+    assert len(ours) == 1 and learn < ours[0] and not any('default_exp' in c for c in code)
+    lines = [l for c in code[:learn+1] for l in c.splitlines() if l.strip() and not l.lstrip().startswith(('#', '"'))]
+    assert len(lines) <= 50, f'{len(lines)} lines up to Algorithm 1'

@@ -15,12 +15,12 @@ def main():
     nbdev = Path(sys.executable).parent/'nbdev_proc_nbs'
     shutil.rmtree(proc, ignore_errors=True)   # links are rewritten below, so every page starts from its notebook
     subprocess.run([str(nbdev)], cwd=top, check=True)
-    # figures/ and LICENSE lie beside nbs/ in the repository and inside the site on the web
-    shutil.copy(top/'LICENSE', proc)
+    # figures/, LICENSE and CITATION.cff lie beside nbs/ in the repository and inside the site on the web
+    for name in 'LICENSE', 'CITATION.cff': shutil.copy(top/name, proc)
     if (top/'figures').exists(): shutil.copytree(top/'figures', proc/'figures', dirs_exist_ok=True)
     for page in proc.rglob('*.ipynb'):
         text = page.read_text(encoding='utf-8')
-        page.write_text(re.sub(r'\.\./((?:\.\./)*(?:figures/|LICENSE))', r'\1', text), encoding='utf-8')
+        page.write_text(re.sub(r'\.\./((?:\.\./)*(?:figures/|LICENSE|CITATION))', r'\1', text), encoding='utf-8')
     subprocess.run(['quarto', 'render', '--no-cache', '--no-execute'], cwd=proc, check=True)
     shutil.rmtree(docs, ignore_errors=True)
     shutil.move(proc/'_docs', docs)

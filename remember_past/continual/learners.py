@@ -291,7 +291,7 @@ def step(self:GEM, x, y, task):
 class Multitask(StreamLearner):
     "One network trained on all samples of all tasks, shuffled: an upper bound that keeps everything"
     settings = dict(lr=.01, momentum=.9, epochs=10, batch=10)
-    unlimited, upper = True, True  # see [runs](methods.ipynb)
+    unlimited, upper = True, True  # see [methods](methods.ipynb)
 
     def __init__(self, *args, **settings): super().__init__(*args, **settings); self.held = 0
 

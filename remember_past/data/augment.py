@@ -114,7 +114,7 @@ _OPS = dict(
 
 # %% ../../nbs/data/augment.ipynb #e8f0bb48
 class Augment:
-    "Random changes of images: each call picks one operation from a list, all equally likely"
+    "Change images at random: each call picks one operation from a list, all equally likely"
     def __init__(self,
         ops:str='flip_rotate',  # operations joined by '_': flip, scale, rotate, rotate45, crop, cutout, color; '' for none
     ):
@@ -132,7 +132,7 @@ def draw(self:Augment,
     shared:bool=True,     # one parameter for the whole batch, or one for each image
     device='cpu',         # where the images will be
 )->dict:                  # the operation `op`, and `u`: 1 x 3 or n x 3 numbers in [0, 1)
-    "One operation and its parameters, ready for `apply`"
+    "Draw one operation and its parameters, ready for `apply`"
     if not self.ops: return dict(op='', u=torch.empty(1, 0, device=device))
     op = torch.randint(len(self.ops), (1,), generator=gen, device=gen.device).item()
     u = torch.rand(1 if shared else n, 3, generator=gen, device=gen.device)
@@ -144,7 +144,7 @@ def apply(self:Augment,
     x:torch.Tensor,  # images, N x C x H x W; whitened or not
     params:dict,     # what `draw` returned
 )->torch.Tensor:     # changed images, same shape, differentiable in `x`
-    "The drawn operation on `x`; BadInput when the draw was for another number of images"
+    "Apply the drawn operation to `x`; raise `BadInput` if the draw was for another number of images"
     if not params['op']: return x
     u = params['u'].to(x.device)
     check(len(u) in (1, len(x)), f"augmentation drawn for {len(u)} images, given {len(x)}: draw again, or share one draw")

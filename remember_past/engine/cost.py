@@ -44,7 +44,8 @@ def time_for(
     "Predicted time of one unroll and its way back"
     check(T>=1 and rounds>=1, f'T={T} and rounds={rounds}: give 1 or more of each')
     w = .05*torch.randn(steps.flat.size, generator=torch.Generator().manual_seed(0)).to(X)
-    go, back = (statistics.median([_seconds_of(f, X.device) for _ in range(rounds+1)][1:]) for f in (lambda: steps.grad(w, X, Y), lambda: steps.hvp(w, X, Y, w)))
+    median = lambda f: statistics.median([_seconds_of(f, X.device) for _ in range(rounds+1)][1:])
+    go, back = median(lambda: steps.grad(w, X, Y)), median(lambda: steps.hvp(w, X, Y, w))
     M = window or T
     return T*go + M*back + (M*go if every>1 else 0)
 

@@ -19,7 +19,8 @@ def _label_rows(
     if y.is_floating_point(): return y/-o.shape[-2]
     try: return torch.zeros_like(o).scatter_(-1, y.unsqueeze(-1), -1/o.shape[-2])
     except (IndexError, RuntimeError):
-        check(bool(((0 <= y) & (y < o.shape[-1])).all()), f'a label of this batch is not one of the {o.shape[-1]} classes, 0 to {o.shape[-1] - 1}')
+        K = o.shape[-1]
+        check(bool(((0 <= y) & (y < K)).all()), f'a label of this batch is not one of the {K} classes, 0 to {K - 1}')
         raise
 
 # %% ../../nbs/engine/shared.ipynb #f83df8df

@@ -20,7 +20,7 @@ def _address(
     y:int=0,   # class, from 0
     j:int=0,   # which of the r images of that class, from 0
 )->torch.Tensor:  # K coefficients, a copy on the CPU
-    "The coefficients of one recalled image; BadInput for a class or an image that is not there"
+    "Read the coefficients of one recalled image; raise `BadInput` for a class or an image that isn't there"
     check(0 <= y < memory.d_y, f"there is no class {y}: this memory has classes 0 to {memory.d_y - 1}")
     check(0 <= j < memory.r, f"there is no image {j}: this memory recalls images 0 to {memory.r - 1} of a class")
     A = fixed_addressing(memory.d_y, memory.r) if memory.coefs is None else memory.coefs.detach().cpu()
@@ -32,7 +32,7 @@ def _leading(
     v:torch.Tensor, # K coefficients
     n:int=8,        # how many, at most K
 )->list:            # numbers of the bases, most important first
-    "The bases that contribute most to an image with coefficients `v`"
+    "Find the bases that contribute most to an image with coefficients `v`"
     weight = v.abs()*memory.bases.detach().cpu().flatten(1).norm(dim=1)
     return weight.argsort(descending=True, stable=True)[:n].tolist()
 
@@ -44,7 +44,7 @@ def _variations(
     rows:int=4,                    # bases to move
     factors=(-1., 0., 1., 2., 3.), # multiples of the learned coefficient
 )->tuple:                          # numbers of the bases; images, rows x factors x C x H x W
-    "What the recalled image becomes when one coefficient is moved"
+    "Make the images that appear when one coefficient is moved"
     v = _address(memory, y, j)
     ks = _leading(memory, v, rows)
     moved = v.repeat(len(ks), len(factors), 1)
@@ -59,7 +59,7 @@ def _explore_static(
     j:int=0,      # which of its r images
     rows:int=4,   # bases to move
 ):                # matplotlib figure, at most 5 x 4 inches
-    "A picture of what the sliders do; needs no kernel to be looked at"
+    "Draw what the sliders do; no kernel is needed to look at it"
     factors = (-1., 0., 1., 2., 3.)
     ks, x = _variations(memory, y, j, rows, factors)
     v, b = _address(memory, y, j), enlarge(memory.bases.detach().cpu(), memory.scale)[ks]
@@ -80,7 +80,7 @@ def _explore_static(
 
 # %% ../../nbs/show/explorer.ipynb #8ae595c5
 class Explorer:
-    "Sliders on the leading coefficients of one recalled image"
+    "Show sliders on the leading coefficients of one recalled image"
     def __init__(self,
         memory,         # Memory
         y:int=0,        # class at the start
@@ -106,7 +106,7 @@ class Explorer:
 # %% ../../nbs/show/explorer.ipynb #3064d9a2
 @patch
 def reset(self:Explorer):
-    "Back to the coefficients that the memory holds for the chosen class and image"
+    "Go back to the coefficients that the memory holds for the chosen class and image"
     self.v = _address(self.memory, self.y.value, self.j.value)
     self.ks = _leading(self.memory, self.v, len(self.sliders))
     largest = 1. if self.memory.coefs is None else max(1e-6, float(self.memory.coefs.detach().abs().max()))
@@ -144,7 +144,7 @@ def moved(self:Explorer):
 
 @patch
 def _repr_mimebundle_(self:Explorer, **kw):
-    "Sliders for a living notebook, the still for a page"
+    "Give sliders to a living notebook, the still to a page"
     out = io.BytesIO()
     _explore_static(self.memory, self.y.value, self.j.value).savefig(out, format='png')
     data = self.box._repr_mimebundle_()
@@ -152,7 +152,7 @@ def _repr_mimebundle_(self:Explorer, **kw):
 
 # %% ../../nbs/show/explorer.ipynb #59587258
 def frontend()->bool:  # is somebody at the screen?
-    "Was this kernel started by an open notebook, rather than by a batch run?"
+    "Tell whether this kernel was started by an open notebook, rather than by a batch run"
     if 'IN_TEST' in os.environ: return False
     return any(sign in os.environ for sign in ('JPY_SESSION_NAME', 'VSCODE_PID', 'COLAB_RELEASE_TAG'))
 
@@ -163,6 +163,6 @@ def explore(
     sliders:int=8,    # coefficients that can be moved
     live:bool=None,   # sliders or still; none: sliders if a notebook is open
 ):                    # Explorer, or a matplotlib figure
-    "Sliders on the coefficients of a recalled image; a still picture where nobody could move them"
+    "Show sliders on the coefficients of a recalled image, or a still picture where nobody could move them"
     if frontend() if live is None else live: return Explorer(memory, y, j, sliders)
     return _explore_static(memory, y, j)
