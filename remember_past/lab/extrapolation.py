@@ -14,7 +14,8 @@ from ..memory import Memory, budget, rows_for
 from ..train import draw_seed, generator
 from ..distill import thinned
 from ..evaluate import protocol_text
-from ..queries.extrapolation import images_from, over_sets, seen_sets, small_classifiers, tasks_of, unseen_sets
+from remember_past.queries.extrapolation import (images_from, over_sets, seen_sets, small_classifiers, tasks_of,
+    unseen_sets)
 from .settings import METHOD_TITLES, Kind
 from .runs import Run
 from .distillation import Distillation, load_whitened, protocol_of
