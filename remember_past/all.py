@@ -6,7 +6,7 @@
 __all__ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whitening', 'ConvNet', 'MLP', 'make_net',
            'fresh_params', 'Memory', 'budget', 'rows_for', 'coefficients', 'mix', 'steps_for', 'unroll', 'end_loss',
            'draw_batches', 'train', 'generator', 'distill', 'Distiller', 'evaluate', 'BadInput', 'show_images',
-           'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity']
+           'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore']
 
 # %% ../nbs/all.ipynb #a11d0004
 from .errors import BadInput
@@ -21,6 +21,7 @@ from .train import generator, train
 from .distill import Distiller, distill
 from .evaluate import evaluate
 from .show.pictures import plot_history, plot_similarity, show_images, show_memory, similarity_matrix
+from .show.explorer import explore
 
 # %% ../nbs/all.ipynb #a11d0006
 _all_ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whitening', # data
@@ -28,4 +29,4 @@ _all_ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whi
          'Memory', 'budget', 'rows_for', 'coefficients', 'mix',          # the memory
          'steps_for', 'unroll', 'end_loss', 'draw_batches', 'train', 'generator', # the inner loop
          'distill', 'Distiller', 'evaluate', 'BadInput',                 # the outer loop, and what it was worth
-         'show_images', 'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity'] # pictures
+         'show_images', 'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore'] # pictures

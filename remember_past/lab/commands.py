@@ -111,7 +111,8 @@ def rp_evaluate(
     memory, device = Memory.load(file), pick_device(device)
     own = memory.meta.get('settings', {})
     check(data or 'data' in own, f'{file} does not say what data set it was made from, as a memory from Python; give --data')
-    s = DEFAULTS | own | {k: v for k, v in dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr).items() if v is not None}
+    given = dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr)
+    s = DEFAULTS | own | {k: v for k, v in given.items() if v is not None}
     known_data(s['data'], 'the command' if data else f'the memory {file}')
     ds = load_data(s['data'])
     other = 'give the data set it was distilled from'

@@ -8,7 +8,6 @@ __all__ = ['Explorer', 'frontend', 'explore']
 # %% ../../nbs/show/explorer.ipynb #2f06776d
 import io, os
 import numpy as np, torch
-import matplotlib.pyplot as plt
 from fastcore.basics import patch
 from ..addressing import coefficients, enlarge, fixed_addressing
 from ..errors import check
@@ -68,6 +67,7 @@ def _explore_static(
     cells = np.stack([im for i in range(len(ks)) for im in (first[i], *rest[i*len(factors):(i + 1)*len(factors)])])
     h, w = x.shape[-2:]
     gap = max(1, h//8)
+    import matplotlib.pyplot as plt  # drawn with when it is asked for
     fig, ax = plt.subplots(figsize=(4.6, min(4, .7*len(ks) + .6)), dpi=80, layout='constrained')
     plt.close(fig)
     ax.imshow(sheet(cells, len(factors) + 1, gap), interpolation='nearest')
@@ -130,7 +130,8 @@ def draw(self:Explorer):
     before = (v @ self.bases.flatten(1)).view(self.bases.shape[1:])
     out = io.BytesIO()
     pixels = to_pixels(torch.stack([before, self.image]), self.memory.whitening)
-    plt.imsave(out, sheet(np.kron(pixels, np.ones((1, 4, 4, 1))), 2, 8), format='png')
+    import matplotlib.image
+    matplotlib.image.imsave(out, sheet(np.kron(pixels, np.ones((1, 4, 4, 1))), 2, 8), format='png')
     self.picture.value = out.getvalue()
 
 # %% ../../nbs/show/explorer.ipynb #4d2ee8ea
