@@ -29,7 +29,7 @@ def clone(tmp_path, monkeypatch):
 
 
 def params(clone, text, name='table1'): (clone/'nbs/paper/params'/f'{name}.yml').write_text(text)
-def tiny(lines, profile='quick'): return f'{profile}:{TINY}' + ''.join(f'    - {l}\n' for l in lines)
+def tiny(lines, profile='quick'): return 'paper: {experiments: [{data: [mnist, cifar10], ipc: 1}]}\n' + f'{profile}:{TINY}' + ''.join(f'    - {l}\n' for l in lines)
 def files(folder): return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*'))
 def heed(): signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, and so would their children
 def command(name, *args, **kw): return subprocess.Popen([sys.executable, '-c', f'from remember_past.lab.commands import {name}; import sys; sys.argv[0] = {name!r}; {name}()', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, **kw)
