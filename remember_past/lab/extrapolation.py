@@ -182,7 +182,7 @@ def _work(
 # %% ../../nbs/lab/extrapolation.ipynb #f43febbc
 def extrapolation_paper(
     o:dict,        # complete settings
-    numbers:dict,  # see `published`
+    numbers:dict,  # see `paper_numbers`
     ways='2',      # classes of a label set
 )->list:           # [mean in percent, None]; None where the paper has no such number
     "The number of section 5.3.1 for a run"

@@ -15,7 +15,7 @@ from .runs import find_records
 from .experiments import title_of, kind_of
 from .distillation import learning
 from .params import PROFILES, choose, repo_root
-from .tables import aligned, bring_back, check_publishable, paper_number, pm, publish, published, results
+from .tables import aligned, bring_back, check_publishable, paper_number, pm, publish, paper_numbers, results
 from .papermill import execute, figures_folder, notebook_values
 from .workers import Crew, NOT_FINISHED, expected_minutes, make_in_turn
 from .ray import make_on_ray
@@ -98,7 +98,7 @@ def _distinct(
 def _report(
     found:list,      # see `_survey`
     notebooks:list,  # see `execute`
-    numbers:dict,    # see `published`
+    numbers:dict,    # see `paper_numbers`
     folder,          # where the notebooks save their files
     say=print,       # writes a line
 ):
@@ -144,7 +144,7 @@ def _render(
     for n in [] if rest else names:
         notebooks.append(execute(root, profile, n, runs, fresh))
         say(f'{n}  {notebooks[-1]["state"]}')
-    _report(found, notebooks, published(root), folder.relative_to(root) if root in folder.parents else folder, say)
+    _report(found, notebooks, paper_numbers(root), folder.relative_to(root) if root in folder.parents else folder, say)
     if rest: say(f'\nnot finished: {rest} of {len(found)} experiments are still to be made; the same command goes on')
     return notebooks
 
