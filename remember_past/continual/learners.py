@@ -141,7 +141,7 @@ def load_state(self:StreamLearner,
 
 # %% ../../nbs/continual/learners.ipynb #62441cfc
 def feed(
-    learner:StreamLearner,
+    learner:StreamLearner, # fresh, or in the middle of a stream
     streams:list,  # a stream for each seed
     tasks=None,    # numbers of the tasks; None: all of them
 ):                 # the learner
@@ -154,7 +154,7 @@ def feed(
     return learner
 
 def accuracies(
-    learner:StreamLearner,
+    learner:StreamLearner, # what a stream has left behind
     streams:list,   # a stream for each seed
     tasks=None,     # numbers of the tasks; None: all of them
 )->np.ndarray:      # percent (tasks, n)

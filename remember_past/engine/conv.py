@@ -150,6 +150,7 @@ def up(self:FusedConv,
         inputs.append((patches, h)); h = a.relu_() if i + 1 < len(ws) else a
     return h, inputs
 
+# %% ../../nbs/engine/conv.ipynb #3171a88f
 @patch
 def down(self:FusedConv,
     ws:list,     # see `pieces`
@@ -242,6 +243,7 @@ def _to_images(self:FusedConv, back, x):
     h = self.scatter(0, back, x.permute(0, 2, 3, 1), relu=False)
     return h.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
 
+# %% ../../nbs/engine/conv.ipynb #14fa4791
 @patch
 @torch.no_grad()
 def hvp(self:FusedConv,
@@ -259,6 +261,7 @@ def hvp(self:FusedConv,
     back, c = self.along(ws, inputs, slopes, o, y, self.channels_last(v), g, images=True)
     return self.channels_last(g, True), self._to_images(back, x), c/len(o) if soft else None
 
+# %% ../../nbs/engine/conv.ipynb #6ebab689
 @patch
 @torch.no_grad()
 def logits(self:FusedConv,

@@ -72,23 +72,24 @@ class Steps:
         "Steps of n networks at once"
         return None
 
-    @classmethod
-    def fits(cls,
-        net:nn.Module, # any network
-        loss=None,     # function (outputs, targets) -> scalar; None: cross-entropy
-        device='cpu',  # where the steps will run
-    )->bool:           # can this kernel take it?
-        "Is the kernel made for this network, loss and device?"
-        return False
+# %% ../../nbs/engine/steps.ipynb #1c46ced6
+@patch(cls_method=True)
+def fits(cls:Steps,
+    net:nn.Module, # any network
+    loss=None,     # function (outputs, targets) -> scalar; None: cross-entropy
+    device='cpu',  # where the steps will run
+)->bool:           # can this kernel take it?
+    "Is the kernel made for this network, loss and device?"
+    return False
 
-    @classmethod
-    def make(cls,
-        net:nn.Module, # a network that `fits`; its form is used, its weights come as an argument
-        loss=None,     # the loss that fitted
-        device='cpu',  # the device that fitted
-    ):                 # `Steps`
-        "The steps of a network"
-        return cls(net)
+@patch(cls_method=True)
+def make(cls:Steps,
+    net:nn.Module, # a network that `fits`; its form is used, its weights come as an argument
+    loss=None,     # the loss that fitted
+    device='cpu',  # the device that fitted
+):                 # `Steps`
+    "The steps of a network"
+    return cls(net)
 
 # %% ../../nbs/engine/steps.ipynb #d32fdb28
 _log = logging.getLogger('remember_past')
