@@ -84,7 +84,7 @@ _DATA = dict(
     val=_number('share of the training set that is split off for validation', least=0, below=1),
     select=_flag('leave the test set alone: learn without the validation split, score on it'),
     whiten=_name('how images are whitened', WHITENINGS),
-    zca_reg=_number('regularisation of ZCA whitening', above=0),
+    zca_reg=_number('added to each eigenvalue in ZCA whitening, in units of their mean', above=0),
     net=_name('network inside the loop, and in the evaluation unless eval_net names another', NETS),
     width=_whole('channels of the network'),
     depth=_whole('blocks of the network'),
