@@ -1,5 +1,5 @@
 "The bench: every arm returns the same meta-gradient, memory grows by one weight vector a step, and a bench that cannot go on says so"
-import json, multiprocessing, os
+import json, multiprocessing, os, statistics
 import pytest, torch
 from remember_past.lab import arms as A, bench as B
 from remember_past.lab.commands import rp_bench
@@ -54,9 +54,9 @@ def test_momentum_matters():
 
 
 def test_single_precision():
-    "Single precision stays within a thousandth of double"
-    case = A.bench_case(width=32, steps=10, batch=20)
-    assert A.difference(run('ours', case, torch.float32), run('ours', case)) < 1e-3
+    "Single precision stays close to double; where rounding puts a ReLU on its other side, and on which machine, nobody can promise: so the median of seven"
+    cases = [A.bench_case(width=32, steps=10, batch=20, seed=seed) for seed in range(7)]
+    assert statistics.median(A.difference(run('ours', c, torch.float32), run('ours', c)) for c in cases) < 1e-5
 
 
 def test_evaluation_arms():
