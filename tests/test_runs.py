@@ -149,6 +149,7 @@ def test_record_keeps_nothing_half_written(tmp_path, monkeypatch):
 
 def test_interrupt_while_the_first_checkpoint_is_written(tmp_path, monkeypatch):
     "Ctrl-C in front of each rename in turn: it comes through, but only when the checkpoint is there"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     replace = os.replace
     for at in ('checkpoint.new.pt', 'checkpoint.sha256', 'checkpoint.pt'):
         run, pressed = Run(tmp_path, 'first', dict(at=at)), []

@@ -105,8 +105,8 @@ def forked(stdin, stdout, stderr, env):
     "The worker's own loop, in a fork; a checkpoint every 20 ms, so that many a kill meets one"
     os.setsid(); os.environ.update(env); torch.set_num_threads(1)
     for fd, pipe in enumerate((stdin, stdout, stderr)): os.dup2(pipe.fileno(), fd); pipe.close()
-    sys.stdin, learn = open(0), C.learn
-    C.learn = lambda *a, **k: learn(*a, **k, every=.02)
+    sys.stdin, learn = open(0), C.Distillation.learn
+    C.Distillation.learn = lambda *a, **k: learn(*a, **k, every=.02)
     W.serve()
 
 
@@ -225,9 +225,9 @@ def test_slices_stop_in_the_middle(tmp_path, undisturbed):
 
 def test_each_cell_once(tmp_path, monkeypatch):
     "Two on one list, each with its own locks: what one works on, the other leaves for later, and reads when it is there"
-    lists, made, learn = [cells(4), cells(4)], [], C.learn
-    def counted(o, *a, **k): made.append(o['seed']); return learn(o, *a, **k)
-    monkeypatch.setattr(C, 'learn', counted)
+    lists, made, learn = [cells(4), cells(4)], [], C.Distillation.learn
+    def counted(self, *a, **k): made.append(self.o['seed']); return learn(self, *a, **k)
+    monkeypatch.setattr(C.Distillation, 'learn', counted)
     both = [threading.Thread(target=W.make_in_turn, args=(todo, tmp_path), kwargs=dict(out=open(os.devnull, 'w'))) for todo in lists]
     for t in both: t.start()
     for t in both: t.join()
@@ -278,8 +278,8 @@ from remember_past.lab import distillation as C
 from remember_past.lab import workers as W
 from remember_past.lab.ray import make_on_ray
 if not {mounted}: signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
-learn = C.learn
-C.learn = lambda *a, **k: learn(*a, **k, every=0)       # a checkpoint after each iteration
+learn = C.Distillation.learn
+C.Distillation.learn = lambda *a, **k: learn(*a, **k, every=0)       # a checkpoint after each iteration
 print(json.dumps(W.make_experiment(json.loads(sys.argv[1]), sys.argv[2])[1]))
 '''
     def make(): return json.loads(subprocess.run([sys.executable, '-c', code, json.dumps(settings), str(disk)], capture_output=True, text=True, timeout=200, check=True).stdout)
@@ -318,6 +318,7 @@ def test_ray(tmp_path, undisturbed):
 def test_interrupt_in_the_middle_of_a_step(tmp_path, undisturbed, monkeypatch):
     "Ctrl-C while the optimiser has moved the tables and the counter has not: it waits, a checkpoint is left, and the run goes on from there"
     settings, step, pressed = complete(**SMALL), torch.optim.Adam.step, []
+    heed()
     def press(self, *a, **k):
         out = step(self, *a, **k)
         if not pressed: pressed.append(1); os.kill(os.getpid(), signal.SIGINT)
