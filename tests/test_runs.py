@@ -32,7 +32,10 @@ def test_kill_while_writing(tmp_path):
     "kill -9 at five moments of the writing, each after another file has changed: what is read back is whole, and at most one step old"
     folder, names = Run(tmp_path, 'kill', dict(a=1)).folder, ('nothing', 'checkpoint.new.pt', 'checkpoint.sha256', 'checkpoint.prev.pt', 'checkpoint.pt')
     for name in names:
-        p, told, stamp = child(WRITER, tmp_path), -1, lambda: (folder/name).stat().st_mtime_ns if (folder/name).exists() else None
+        p, told = child(WRITER, tmp_path), -1
+        def stamp():
+            try: return (folder/name).stat().st_mtime_ns
+            except FileNotFoundError: return None   # it is being replaced at this very moment
         try:
             while told < 3: told = int(p.stdout.readline())
             before = stamp()
