@@ -15,7 +15,8 @@ from torch.utils.data import TensorDataset
 from safetensors.torch import save
 from .errors import BadInput, check
 from .data.load import ClassSampler
-from .files import digest, read_tensors, write_bytes
+from .atomic_files import read_tensors, write_bytes
+from .hashes import digest
 from .data.whiten import whitening_from
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 

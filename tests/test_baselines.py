@@ -9,7 +9,7 @@ from remember_past.baselines.methods import LEARNERS, PROTOCOLS
 from remember_past.lab.settings import complete, DEFAULTS
 from remember_past.lab.distillation import learning, run_distillation
 from remember_past.lab.runs import find_records
-from remember_past.files import settings_hash
+from remember_past.hashes import settings_hash
 from remember_past.lab.verify import check_files
 
 HERE = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ from remember_past.lab.commands import rp_bench
 from remember_past.errors import BadInput
 from remember_past.nets import make_net, n_params
 from remember_past.lab.runs import find_records
-from remember_past.files import write_json
+from remember_past.atomic_files import write_json
 from remember_past.engine.choose import steps_for
 
 SMALL = dict(width=8, shape=(1, 8, 8), steps=4, batch=6)

@@ -7,7 +7,7 @@ from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
 from remember_past.memory import Memory
 from remember_past.lab.runs import Run
-from remember_past.files import write_bytes
+from remember_past.atomic_files import write_bytes
 from test_survive import SMALL, clone, command, ended, grid, one_thread
 
 PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]

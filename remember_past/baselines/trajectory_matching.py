@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 from ..errors import check
 from ..data.augment import Augment
 from ..nets import fresh_params
-from ..files import settings_hash
+from ..hashes import settings_hash
 from ..memory import Memory
-from ..files import digest, read_tensors
+from ..atomic_files import read_tensors
+from ..hashes import digest
 from ..bptt import unroll
 from ..train import generator, draw_seed, train, epochs
 from ..distill import Diverged

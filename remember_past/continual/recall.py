@@ -17,8 +17,8 @@ from ..addressing import enlarge
 from ..data.augment import Augment
 from safetensors.torch import save as to_bytes
 from ..memory import Memory
-from ..files import read_tensors
-from ..files import write_bytes
+from ..atomic_files import read_tensors
+from ..atomic_files import write_bytes
 from ..engine.shared import gate
 from ..nets import MLP, fresh_params
 from ..train import draw_seed, generator, train

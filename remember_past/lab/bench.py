@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from fastcore.basics import patch
 from ..errors import BadInput, check, nearest
-from ..files import write_bytes, write_json
+from ..atomic_files import write_bytes, write_json
 from ..data.load import pick_device
 from ..nets import make_net
 from .runs import Run, find_records, peak

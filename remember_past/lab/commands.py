@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.script import Param
 from ..errors import check
-from ..files import write_bytes
+from ..atomic_files import write_bytes
 from ..data.load import DATASETS, data_root, load_data, pick_device, present
 from ..nets import make_net
 from ..memory import Memory

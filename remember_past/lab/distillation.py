@@ -17,7 +17,7 @@ from ..data.whiten import fit_whitening
 from ..nets import make_net
 from .settings import METHOD_TITLES, OPTIONS, Kind
 from .runs import Run, held_back, waits
-from ..files import plain
+from ..hashes import plain
 from ..memory import Memory, budget, rows_for, smaller
 from ..engine.cost import memory_for
 from ..distill import Distiller, OUTER, thinned

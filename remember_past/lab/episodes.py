@@ -13,7 +13,7 @@ from fastcore.basics import patch, store_attr
 from safetensors.torch import save_file
 from ..data.load import ClassSampler, pick_device
 from ..nets import make_net
-from ..files import read_tensors
+from ..atomic_files import read_tensors
 from ..memory import Memory, budget
 from ..train import generator
 from ..distill import OUTER, thinned

@@ -9,7 +9,8 @@ __all__ = []
 import ast, hashlib, json, os, time, warnings
 from pathlib import Path
 from ..errors import check, nearest
-from ..files import canonical, write_bytes, write_json
+from ..atomic_files import write_bytes, write_json
+from ..hashes import canonical
 from .params import read_params
 from .tables import files_of, results
 from .bench import bench_records

@@ -10,7 +10,7 @@ import configparser, itertools, math, re
 from pathlib import Path
 import yaml
 from ..errors import BadInput, check, nearest
-from ..files import settings_hash
+from ..hashes import settings_hash
 from ..data.load import DATASETS
 from .experiments import kind_named
 from .settings import schema_named

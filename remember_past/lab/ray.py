@@ -10,7 +10,7 @@ import os, time
 from pathlib import Path
 import torch
 from ..errors import BadInput
-from ..files import write_bytes
+from ..atomic_files import write_bytes
 from .runs import keep_failure
 from .experiments import run_of
 from .progress import Board

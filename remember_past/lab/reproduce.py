@@ -9,7 +9,7 @@ __all__ = ['reproduce']
 import os, time
 from pathlib import Path
 from ..errors import check
-from ..files import write_bytes
+from ..atomic_files import write_bytes
 from ..data.load import data_root, pick_device, present
 from .runs import find_records
 from .experiments import title_of, kind_of

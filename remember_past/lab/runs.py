@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from ..errors import BadInput, check
-from ..files import canonical, plain, read_json, settings_hash, write_bytes, write_json
+from ..atomic_files import read_json, write_bytes, write_json
+from ..hashes import canonical, plain, settings_hash
 try: import fcntl
 except ImportError: fcntl = None  # Windows has no flock; `locked` says so
 try: import resource

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/lab/status.ipynb #2dd2143d
 import warnings
 from pathlib import Path
-from ..files import settings_hash
+from ..hashes import settings_hash
 from ..data.load import present
 from .runs import Run, failure, find_records
 from .experiments import title_of, run_of

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 from safetensors import safe_open
 from ..errors import check
-from ..files import settings_hash, write_bytes, write_json
+from ..atomic_files import write_bytes, write_json
+from ..hashes import settings_hash
 from .runs import Run, failure, find_records
 from .experiments import title_of, kind_of
 from .distillation import OPTIONS, learning

@@ -9,7 +9,7 @@ __all__ = []
 import hashlib, math, statistics
 from pathlib import Path
 from ..errors import check
-from ..files import plain, settings_hash
+from ..hashes import plain, settings_hash
 from ..data.load import pick_device, present
 from ..memory import Memory
 from .runs import find_records, read_record

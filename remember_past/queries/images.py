@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from ..errors import check, nearest
 from ..data.augment import Augment
-from ..files import read_tensors
+from ..atomic_files import read_tensors
 from ..nets import make_net, fresh_params
 from ..memory import Memory
 from ..train import generator, draw_seed
