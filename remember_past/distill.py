@@ -126,7 +126,8 @@ def check_loop(
     check(not o['random_end'] or w, 'a random end needs a window: give the number of last steps to differentiate')
     check(w is None or w<=T, f'a window of {w} steps does not fit an unroll of {T}; give 1 to {T}, or None for all')
     check(not o['pool'] or w, 'a pool needs a window: give the number of steps that an outer iteration takes its network further')
-    check(not o['pool'] or inits==1 and not o['random_end'], 'with a pool an iteration trains one network for one window; leave out inits and random_end')
+    check(not o['pool'] or inits==1 and not o['random_end'],
+          'with a pool an iteration trains one network for one window; leave out inits and random_end')
     check(n_classes is None or some<=n_classes,
           f'{some} classes a step cannot be drawn from {n_classes}; give as many at most, or None for all')
 

@@ -296,7 +296,8 @@ def _check_loops(o): # those of all stages
 
 # %% ../../nbs/lab/settings.ipynb #60249ecc
 class _Extrapolation(_Distillation):
-    families = {'Tasks and label sets': _BETWEEN, **_Distillation.families}
+    families = {'Tasks and label sets': _BETWEEN, **_Distillation.families,
+        'The memory': {**_MEMORY, 'method': _name('what is learned', [m for m in METHOD_TITLES if 'ceiling' not in m], noun='method')}}
     first = ('method', 'ipc')
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
@@ -307,7 +308,6 @@ class _Extrapolation(_Distillation):
         known = {**super().known({**self.changed, **changes}), **self.changed}
         return {k: v for k, v in known.items() if k not in OPTIONS or k == 'start'}
     def settle(self, o, changes):
-        check('ceiling' not in o['method'], f'method {o["method"]} belongs to one memory in one loop; choose full, bptt, bptt_ds, random or all')
         return super().settle({**o, 'ways': str(o['ways'])}, changes)
 
 # %% ../../nbs/lab/settings.ipynb #5e770024
