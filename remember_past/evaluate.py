@@ -135,7 +135,8 @@ def train_nets(
     "Train fresh networks on one set, test them on another"
     o = _checked(protocol)
     _check_test(X, x, y)
-    check(shown is None or 1<=shown<=len(X), f'an epoch of {shown} images cannot be drawn from {len(X)}; give 1 to {len(X)}, or None for all')
+    check(shown is None or 1<=shown<=len(X),
+          f'an epoch of {shown} images cannot be drawn from {len(X)}; give 1 to {len(X)}, or None for all')
     check(o['loss'] in LOSSES, f"there is no loss {o['loss']!r}; {nearest(o['loss'], LOSSES)}")
     steps = steps_for(net, LOSSES[o['loss']], device=X.device)
     gens = [generator(seed, 'eval', i) for i in range(o['nets'])]

@@ -61,8 +61,8 @@ def start(self:Distillation)->Memory: # None for methods that train on the real 
     args = dict(ipc=o['ipc'], shape=ds.shape, classes=ds.classes, seed=o['seed'], whitening=self.white)
     if o.get('start')=='real':
         floats = budget(o['ipc'], ds.shape, ds.n_classes)
-        return Memory.from_images(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, scale=o['scale'], gen=generator(o['seed'], 'start'),
-                                  whitening=self.white, classes=ds.classes)
+        return Memory.from_images(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, scale=o['scale'],
+                                  gen=generator(o['seed'], 'start'), whitening=self.white, classes=ds.classes)
     if o['method']=='full': return Memory.addressed(K=o['bases'], scale=o['scale'], **args)
     if o['method']=='bptt_ds': return Memory.per_class(scale=2, **args)
     if o['method']=='bptt': return Memory.per_class(**args)
@@ -111,7 +111,8 @@ def learner(self:Distillation,
 ):                 # anything with `run`, `state` and `load_state`
     "What learns the memory"
     o, ds = self.o, self.ds
-    make, keys = (LEARNERS[o['method']], LEARNERS[o['method']].settings) if o['method'] in LEARNERS else (distiller, {**OUTER, **CURRICULUM})
+    make = LEARNERS.get(o['method'], distiller)
+    keys = make.settings if o['method'] in LEARNERS else {**OUTER, **CURRICULUM}
     kept = dict(folder=run.folder.parents[1]/'experts') if run and o['method']=='tm' else {}
     net = make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth'])
     return make(memory.to(ds.x_train.device), ds.x_train, ds.y_train, net, **kept, **{k: o.get(k, keys[k]) for k in keys})
@@ -300,8 +301,9 @@ def _work(
 )->float:           # image passes: inner steps of the distillation, epochs of the evaluation
     "A measure of time, for comparing runs on one data set and network"
     s, classes = settings, 100 if settings['data'] == 'cifar100' else 10
-    known = s['method'] in ('full', 'ceiling', 'loop_ceiling') and s['data'] in _SHAPES  # of a file of one's own only its ten classes are guessed
-    images = _rows({**s, 'method': 'full'}, _SHAPES[s['data']], classes) if known else s['ipc']*dict(full=10, bptt_ds=4, all=100/s['ipc']).get(s['method'], 1)
+    known = s['method'] in ('full', 'ceiling', 'loop_ceiling') and s['data'] in _SHAPES  # of other data ten classes are guessed
+    if known: images = _rows({**s, 'method': 'full'}, _SHAPES[s['data']], classes)
+    else: images = s['ipc']*dict(full=10, bptt_ds=4, all=100/s['ipc']).get(s['method'], 1)
     score = s['eval_nets']*s['eval_epochs']*classes*images
     step = (s['classes_per_step'] or classes)*min(s['per_class'], images)
     if s['method']=='loop_ceiling': return s['eval_nets']*s['inner_steps']*step

@@ -119,7 +119,8 @@ _LOOP = dict(
     clip=_number('largest norm of the gradient of the memory', above=0, none='no clipping'),
     iterations=_whole('outer iterations', 0),
     pool=_whole('networks that live on between outer iterations, each a window at a time', 0),
-    stages=Setting('settings that change on the way, see [curricula](../curricula.ipynb)', 'a list of dictionaries', lambda v: not check_stages(v), 'the same all along'))
+    stages=Setting('settings that change on the way, see [curricula](../curricula.ipynb)', 'a list of dictionaries',
+                   lambda v: not check_stages(v), 'the same all along'))
 
 # %% ../../nbs/lab/settings.ipynb #5e770012
 _EVALUATION = dict(
