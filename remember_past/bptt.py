@@ -37,7 +37,7 @@ class _Unroll(torch.autograd.Function):
     def forward(ctx, w, X, Y, lr, steps, batches, o):
         before = len(batches)-o['window']  # steps ahead of the window, which nobody differentiates
         ctx.o, ctx.steps, ctx.batches, ctx.whole = o, steps, batches[before:], before==0
-        w, m, kept = w.clone(), torch.zeros_like(w), kept_table(w, o['window'], o['every'], o['host'])
+        w, m, kept = w.clone(), o['m'], kept_table(w, o['window'], o['every'], o['host'])
         for t,b in enumerate(batches, -before):
             keep(kept, t, w, m, o['every'])
             loss = _sgd_(steps, w, m, X[b], Y[b], o['lr'], o['momentum'])
@@ -78,6 +78,7 @@ def unroll(
     host:bool=False,    # keep them in the computer's memory, not on the card
     track_momentum:bool=True, # False leaves momentum out of the derivative: wrong, kept for comparison
     trace:dict=None,    # gets lists 'loss' (forward) and 'adjoint' (norm of dJ/dw, backward), one entry a step
+    m:Tensor=None,      # momentum before the first step (P,), changed in place to that after the last; None: zero
 )->Tensor:              # w_T (P,)
     "Weights after T steps of SGD with momentum, differentiable in `w`, `X`, `Y` and `lr` with T weight vectors of memory"
     T = len(batches)
@@ -87,7 +88,7 @@ def unroll(
     check(every>=1, f'weights cannot be kept every {every} steps; give 1 or more')
     alpha = lr if isinstance(lr, Tensor) else w.new_tensor(lr)
     o = dict(lr=float(alpha.detach()), momentum=momentum, window=window or T, every=every, host=host,
-             track_momentum=track_momentum, trace=trace)
+             track_momentum=track_momentum, trace=trace, m=torch.zeros_like(w) if m is None else m)
     return _Unroll.apply(w, X, Y, alpha, steps, batches.to(X.device), o)
 
 # %% ../nbs/03_bptt.ipynb #35fbd3f9

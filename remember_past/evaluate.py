@@ -88,11 +88,12 @@ def _train_by_plan(
     Y:Tensor,   # their labels
     gens:list,  # a generator for each network: order, then augmentation
     o:dict,     # a protocol
+    shown=None, # images an epoch, drawn anew for each; None: all
 )->Tensor:      # trained parameters (n, P)
     "Train n networks through all parts of the schedule"
-    aug, per_epoch = Augment(o['augment']), -(-len(X)//o['batch'])
+    aug, per_epoch = Augment(o['augment']), -(-(shown or len(X))//o['batch'])
     changes = [(lambda xb, g=g: aug(xb, g, shared=False)) if o['augment'] else None for g in gens]
-    orders = [(b.to(X.device) for b in epochs(len(X), o['epochs'], o['batch'], g)) for g in gens]
+    orders = [(b.to(X.device) for b in epochs(len(X), o['epochs'], o['batch'], g, shown)) for g in gens]
     for n,lr in _rate_plan(o, per_epoch):
         batches = [itertools.islice(b, n*per_epoch) for b in orders]
         ws = train_all(steps, ws, X, Y, batches, lr, o['momentum'], changes, decay=o['decay'])
@@ -128,11 +129,14 @@ def train_nets(
     y:Tensor,         # test labels
     seed:int=0,       # seed of initialisations, order and augmentation
     callback=None,    # called with (networks done, accuracies so far)
+    shown:int=None,   # images of an epoch, drawn anew from `X` for each; None: all of `X`
     **protocol,       # changes to `PROTOCOL`
 )->list:              # test accuracy of each network, percent
     "Train fresh networks on one set, test them on another"
     o = _checked(protocol)
     _check_test(X, x, y)
+    check(shown is None or 1<=shown<=len(X),
+          f'an epoch of {shown} images cannot be drawn from {len(X)}; give 1 to {len(X)}, or None for all')
     check(o['loss'] in LOSSES, f"there is no loss {o['loss']!r}; {nearest(o['loss'], LOSSES)}")
     steps = steps_for(net, LOSSES[o['loss']], device=X.device)
     gens = [generator(seed, 'eval', i) for i in range(o['nets'])]
@@ -141,7 +145,7 @@ def train_nets(
     if o['loss']=='squares': Y = centred(Y, functional_call(net, steps.flat.unflatten(ws[0]), (X[:1],)).shape[1]).to(X)
     accs, lost = [], 0
     for part in torch.arange(o['nets']).split(1 if steps.stacked(o['nets']) is None else o['nets']):
-        trained = _train_by_plan(steps, ws[part], X, Y, [gens[i] for i in part], o)
+        trained = _train_by_plan(steps, ws[part], X, Y, [gens[i] for i in part], o, shown)
         accs += [accuracy(answers(steps, net, w), x, y) for w in trained]
         lost += int((~trained.isfinite()).any(1).sum())
         if callback: callback(len(accs), accs)

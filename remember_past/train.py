@@ -90,6 +90,7 @@ def epochs(
     n_epochs:int,         # times that every image is seen
     batch:int,            # images a step; the last step of an epoch may have fewer
     gen:torch.Generator,  # source of the order
+    shown:int=None,       # images an epoch, drawn anew for each; None: all of them
 ):                        # generator of index tensors
     "Shuffled minibatches of a number of epochs"
-    for _ in range(n_epochs): yield from torch.randperm(n, generator=gen).split(batch)
+    for _ in range(n_epochs): yield from torch.randperm(n, generator=gen)[:shown].split(batch)

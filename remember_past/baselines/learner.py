@@ -31,6 +31,8 @@ SHARED = dict(
 class Learner(Distiller):
     "Learns a memory by the `update` of a method; lives as a `Distiller` does"
     settings = SHARED
+    pool = None                   # each iteration has its own network, and there are no stages
+    def enter(self): pass
     def __init__(self,
         memory:Memory,   # where to start; its tensors are learned in place
         x:Tensor,        # real images (N, C, H, W), whitened as the memory's

@@ -15,7 +15,8 @@ from ..errors import check, nearest
 from ..data.augment import Augment
 from ..data.whiten import WHITENINGS
 from ..nets import NETS
-from ..distill import OUTER
+from ..curricula import CURRICULUM, check_stages
+from ..distill import OUTER, check_loop
 from ..evaluate import LOSSES, PROTOCOL, SCHEDULES
 from ..baselines.methods import LEARNERS, PROTOCOLS, TITLES, published, published_protocol
 from ..continual.methods import STREAM_LEARNERS
@@ -76,6 +77,8 @@ METHOD_TITLES = dict(
     bptt_ds='free images of each class at half resolution, four times as many',
     random='random real images of each class, nothing is learned',
     all='the whole real training set, nothing is learned',
+    ceiling='fresh real images in every step of the evaluation: the most that recalled images can be expected to teach',
+    loop_ceiling='the same, in every step of the inner loop',
     **TITLES)
 
 # %% ../../nbs/lab/settings.ipynb #5e77000e
@@ -114,7 +117,10 @@ _LOOP = dict(
     outer_momentum=_number('its momentum, of sgd', least=0, below=1),
     decay=_flag('take the outer learning rate to zero along a cosine'),
     clip=_number('largest norm of the gradient of the memory', above=0, none='no clipping'),
-    iterations=_whole('outer iterations', 0))
+    iterations=_whole('outer iterations', 0),
+    pool=_whole('networks that live on between outer iterations, each a window at a time', 0),
+    stages=Setting('settings that change on the way, see [curricula](../curricula.ipynb)', 'a list of dictionaries',
+                   lambda v: not check_stages(v), 'the same all along'))
 
 # %% ../../nbs/lab/settings.ipynb #5e770012
 _EVALUATION = dict(
@@ -258,7 +264,7 @@ class _Schema:
 # %% ../../nbs/lab/settings.ipynb #05a68ca3
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
-OPTIONS = dict(start='noise', protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
+OPTIONS = dict(start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
     **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
@@ -277,7 +283,7 @@ class _Distillation(_Schema):
     def settle(self, o, changes):
         check(not o['select'] or o['val'] > 0,
               'select scores on validation images, but val is 0; give the share of the training set that is split off')
-        _window_fits(o)
+        _check_loops(o)
         check(o['eval_lr'] is not None or o['method'] == 'tm',
               f'method {o["method"]} learns no rate; give a number for eval_lr')
         check(o['start'] == 'noise' or o['method'] == 'full',
@@ -285,13 +291,14 @@ class _Distillation(_Schema):
         own = self.protocol(changes)
         return {k: v for k, v in o.items() if k not in OPTIONS or k in own or v != OPTIONS[k]}
 
-def _window_fits(o): # settings of an outer loop
-    w, T = o['window'], o['inner_steps']
-    check(w is None or w <= T, f'a window of {w} steps does not fit an unroll of {T}; give 1 to {T}, or null for all')
+def _check_loops(o): # those of all stages
+    if o['method'] not in LEARNERS:
+        for stage in o.get('stages') or [{}]: check_loop({**o, **stage})
 
 # %% ../../nbs/lab/settings.ipynb #60249ecc
 class _Extrapolation(_Distillation):
-    families = {'Tasks and label sets': _BETWEEN, **_Distillation.families}
+    families = {'Tasks and label sets': _BETWEEN, **_Distillation.families,
+        'The memory': {**_MEMORY, 'method': _name('what is learned', [m for m in METHOD_TITLES if 'ceiling' not in m], noun='method')}}
     first = ('method', 'ipc')
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
@@ -301,7 +308,8 @@ class _Extrapolation(_Distillation):
     def known(self, changes):
         known = {**super().known({**self.changed, **changes}), **self.changed}
         return {k: v for k, v in known.items() if k not in OPTIONS or k == 'start'}
-    def settle(self, o, changes): return super().settle({**o, 'ways': str(o['ways'])}, changes)
+    def settle(self, o, changes):
+        return super().settle({**o, 'ways': str(o['ways'])}, changes)
 
 # %% ../../nbs/lab/settings.ipynb #5e770024
 class _Episodes(_Schema):
@@ -316,7 +324,7 @@ class _Episodes(_Schema):
     def settle(self, o, changes):
         shots, most = o['shots'], o['most_shots']
         check(shots <= most, f'{shots} shots are more than the {most} that each test episode sets aside; raise most_shots')
-        _window_fits(o)
+        check_loop(o)
         return o
 
 # %% ../../nbs/lab/settings.ipynb #eaf2ae28
