@@ -18,7 +18,7 @@ from ..memory import Memory
 from ..evaluate import evaluate
 from .console import command, settle
 from .experiments import title_of, kind_of
-from .distillation import check_budget, cost_text, protocol_of, run_distillation
+from .distillation import ON_REAL, check_budget, cost_text, protocol_of, run_distillation
 from .settings import DEFAULTS, settings_help
 from .params import known_data, read_settings
 from .tables import hand_over, pm
@@ -64,7 +64,7 @@ def rp_distill(
     "Distil a data set into a memory file, and score it"
     settle()
     s, device = read_settings(settings or (), params), str(pick_device(device))
-    check(s['method'] not in ('random', 'all'), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
+    check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     check_budget(s)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
     if dry_run: print(f'{title_of(s)}{cost_text(s, device)}'); return
