@@ -274,7 +274,8 @@ _CATALOGUE = """# Memories of profile `{profile}`
 
 `rp_recall FILE` draws one, `rp_evaluate FILE` scores it, `rp_verify FILE` compares it with its record in `../records`. \
 Accuracy is by the network and the training that the second and third column name (*settings* are those in which \
-experiments of one name differ). They are the best of each row, in 12 MB; the other records stand in `../records` without a file, and running their experiment makes it again.
+experiments of one name differ). They are the best of each row, in 12 MB; \
+the other records stand in `../records` without a file, and running their experiment makes it again.
 
 """
 
