@@ -283,6 +283,7 @@ def _title(
     s, net, by = settings, settings.get('eval_net'), settings.get('protocol')
     size = '' if s['method'] == 'all' else f', {s["ipc"]} image{"s" if s["ipc"] > 1 else ""} per class'
     more = ' from real images' if s.get('start') == 'real' else ''
+    more += ' by stages' if s.get('stages') else ''
     more += (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {s["seed"]}' if s['seed'] else '')
     return f'{Path(str(s["data"])).stem}{size}, {_SHORT.get(s["method"], s["method"])}{more}' 
 
