@@ -12,6 +12,7 @@ top = Path(__file__).resolve().parent.parent
 proc, docs = top/'_proc', top/'_docs'
 quoted = re.compile(r'(?P<keep>```.*?```|~~~.*?~~~|``.*?``|!?\[[^\]\n]*\]\([^)\n]*\))|(?<!`)`(?P<name>[A-Za-z_][\w.]*)(?:\(\))?`(?!`)', re.S)
 source_link = re.compile(r'\[source\]\([^)]*\)\{[^}]*\}\n*')
+picture = re.compile(r'^!\[([^\]"]+)\]\(([^)\s]+)\)$', re.M)  # alone on its line: Quarto would make its words a caption
 outside = re.compile(r'\.\./((?:\.\./)*(?:figures/|LICENSE|CITATION))')  # beside nbs/ in the repository, inside the site on the web
 
 def setting(key):
@@ -63,6 +64,7 @@ def finish(nb, page, table):
     whole = lambda v: ''.join(v) if isinstance(v, list) else v
     def mend(text):
         text = linked(whole(text) if at_home() else source_link.sub('', whole(text)), page, known, table)
+        text = picture.sub(r'![](\2){fig-alt="\1"}', text)
         return outside.sub(r'\1', text).splitlines(keepends=True)  # Quarto wants lines
     for c in nb['cells']:
         if c['cell_type'] == 'markdown': c['source'] = mend(c['source'])
