@@ -168,7 +168,8 @@ def _plain_values(
     "`BadInput` unless every key is a word and every value a number, a word, true, false, null or a list of stages"
     for k, v in settings.items():
         check(isinstance(k, str), f'{k!r} is no setting; write key: value')
-        check(v is None or isinstance(v, (bool, int, float, str)) or _is_one(v), f'setting {k} must be one number or word but is {str(v)[:60]}')
+        check(v is None or isinstance(v, (bool, int, float, str)) or _is_one(v),
+              f'setting {k} must be one number or word but is {str(v)[:60]}')
         check(not isinstance(v, float) or math.isfinite(v), f'setting {k} is {v}; give a finite number')
         fits = not isinstance(v, (int, float)) or abs(v) < 1e15 or isinstance(v, float) and v < 1e300
         check(fits, f'setting {k} is {str(v)[:30]}; give a smaller number')
