@@ -188,6 +188,23 @@ def provenance(
     have = f'{len(records)} of {len(found)} experiments have a record'
     return f'Profile `{profile}`; {have}; seeds of the memories: {seeds}; threads: {threads}.'
 
+# %% ../../nbs/lab/tables.ipynb #ff97cd3e
+def coverage(
+    found:list,          # see `results`
+    profile:str,         # quick, small or paper
+    name:str,            # a table or figure
+    what='experiments',  # what the records are of, in the plural
+)->str:                  # one line of Markdown
+    "What a page shows and what it doesn't, with the command that would run the rest"
+    left = [r for r in found if not r['record']]
+    failed = [r for r in left if r['state'].startswith('failed')]
+    said = f'Profile `{profile}`: {len(found) - len(left)} of {len(found)} {what} have a record.'
+    if failed: said += f' {len(failed)} failed, the first with: {failed[0]["state"][8:]}.'
+    device = ' --device cuda' if profile == 'paper' else ''
+    if left: said += f' Not run: {len(left) - len(failed)}. `rp_reproduce {name} --profile {profile}{device}` runs them.'
+    bigger = {'quick': '', 'small': 'The full settings of the paper: ', 'paper': ''}[profile]
+    return said + (f' {bigger}`rp_reproduce {name} --profile paper --device cuda`.' if bigger else '')
+
 # %% ../../nbs/lab/tables.ipynb #fc1a3435
 def save_figure(
     fig,         # matplotlib figure
