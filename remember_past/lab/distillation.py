@@ -16,7 +16,8 @@ from ..data.load import load_data, pick_device, ClassSampler
 from ..data.whiten import fit_whitening
 from ..nets import make_net
 from .settings import METHOD_TITLES, OPTIONS, Kind
-from .runs import Run, held_back, waits
+from ..checkpoints import held_back
+from .runs import Run, waits
 from ..hashes import plain
 from ..memory import Memory, budget, rows_for, smaller
 from ..engine.cost import memory_for
