@@ -50,4 +50,5 @@ def read_memory(
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
     try: white = whitening_from(head['whitening'], white) if head['whitening'] else None
     except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None
-    return dict(bases=tensors['bases'], coefs=tensors.get('coefs'), scale=head['scale'], classes=head['classes'], whitening=white, meta=head['meta'])
+    return dict(bases=tensors['bases'], coefs=tensors.get('coefs'), scale=head['scale'], classes=head['classes'],
+                whitening=white, meta=head['meta'])
