@@ -37,7 +37,7 @@ class Learner(Distiller):
         memory:Memory,   # where to start; its tensors are learned in place
         x:Tensor,        # real images (N, C, H, W), whitened as the memory's
         y:Tensor,        # their labels (N,), 0 … C-1
-        net,             # the network to match in, e.g. a `ConvNet`, or a function that builds it
+        net:nn.Module,   # the network to match in, e.g. a `ConvNet`
         **settings,      # changes to the method's `settings`
     ):
         for k in settings: check(k in self.settings, f'{type(self).__name__} has no setting {k!r}; {nearest(k, self.settings)}')
