@@ -198,6 +198,7 @@ _STREAM = dict(
     seed=_whole('first seed', 0), seeds=_whole('how many seeds run side by side'),
     net=_anything('network', 'mlp or pc_cnn', none="the benchmark's own"), width=_whole('its width', none="the network's own"),
     init=_name('how its weights begin', FRESH, none="the method's own", noun='initialisation'),
+    stream_batch=_whole('samples that the stream hands out together'),
     look=_whole('test images for entries of the accuracy matrix that enter no number'))
 
 # %% ../../nbs/lab/settings.ipynb #5e77001a
@@ -207,7 +208,8 @@ _COMPARED_STREAM = dict(
     dropout=_number('share of units that are dropped', least=0, below=1), glances=_whole('times that each batch is seen'),
     clip=_number('largest norm of a gradient', least=0, none='no clipping'),
     n_mem=_whole('samples of the first task that are kept'), lam=_number('weight of the pull to old weights', least=0),
-    margin=_number('least weight of each constraint', least=0), beta=_number('step of the inner meta-update', least=0),
+    margin=_number('least weight of each constraint', least=0), ridge=_number('added to the diagonal of its quadratic programme', least=0),
+    beta=_number('step of the inner meta-update', least=0),
     gamma=_number('step of the outer meta-update', least=0), k=_whole('kept samples in a list', 0), s=_whole('lists for each sample'),
     alpha=_number('first inner rate', least=0), opt_wt=_number('rate of the weights', least=0),
     opt_lr=_number('rate of the inner rates', least=0),
@@ -331,7 +333,7 @@ class _Episodes(_Schema):
 class _Continual(_Schema):
     families = {'The stream': _STREAM, 'Compared learners': _COMPARED_STREAM, 'Ours': _RECALL}
     base = dict(kind='continual', benchmark='rotations', method='online', data=None, tasks=None, per_task=None, select=False,
-        seed=0, seeds=5, net=None, width=None, init=None, look=500)
+        seed=0, seeds=5, net=None, width=None, init=None, look=500, stream_batch=10)
     own, first = {m: learner.settings for m, learner in STREAM_LEARNERS.items()}, ('method', 'benchmark')
 
     def settle(self, o, changes):
@@ -341,7 +343,8 @@ class _Continual(_Schema):
         check(o['net'] == 'mlp' or o['method'] not in ('stable_sgd', 'kcl'),
               f'{o["method"]} runs on the perceptron here; leave out net: {o["net"]}')
         check(not issubclass(learner, Recall) or o['clip'] is not None, f'{o["method"]} always clips; give a number of 0 or more for clip')
-        return o
+        known = self.known(o)
+        return {k: v for k, v in o.items() if k not in ('stream_batch', *learner.options) or v != known[k]}
 
 # %% ../../nbs/lab/settings.ipynb #d85261c7
 _SCHEMAS = dict(distillation=_Distillation(), extrapolation=_Extrapolation(), images=_Episodes(), continual=_Continual())
