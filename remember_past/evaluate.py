@@ -172,6 +172,7 @@ def evaluate(
     check(shape==memory.shape, f'test images have shape {shape} but the memory recalls {memory.shape}; they must agree')
     if raw and memory.whitening: x = memory.whitening.apply(x)
     began, (X, Y) = time.perf_counter(), memory.recall()
+    if memory.labels is not None and protocol.get('loss')!='squares': Y = Y.argmax(1)
     accs = train_nets(net, X.detach(), Y, x, y, seed, callback, **protocol)
     mean, std = statistics.mean(accs), statistics.stdev(accs) if len(accs)>1 else None
     text, seconds = protocol_text({**PROTOCOL, **protocol}, len(X), scored), time.perf_counter()-began

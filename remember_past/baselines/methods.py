@@ -20,13 +20,14 @@ from .selection import Selection
 
 # %% ../../nbs/baselines/methods.ipynb #2c999ec8
 LEARNERS = dict(dc=GradientMatching, dsa=GradientMatching, dm=DistributionMatching, cafe=CAFE, cafe_dsa=CAFE, tm=TrajectoryMatching,
-                kip=KIP, kip_conv=KIP, herding=Selection, k_centre=Selection)
+                kip=KIP, kip_labels=KIP, kip_conv=KIP, kip_conv_labels=KIP, herding=Selection, k_centre=Selection)
 
 TITLES = dict(dc='matching gradients (DC)', dsa='matching gradients under siamese augmentation (DSA)', dm='matching feature means (DM)',
               cafe='aligning features of all layers (CAFE)',
               cafe_dsa='aligning features of all layers under siamese augmentation (CAFE+DSA)', tm='matching trajectories of experts (TM)',
               kip='kernel regression, exact fully connected kernel (KIP)',
-              kip_conv='kernel regression, random convolutional features (KIP)',
+              kip_labels='the same kernel, labels learned, too (KIP)',
+              kip_conv='kernel regression, random convolutional features (KIP)', kip_conv_labels='the same features, labels learned, too (KIP)',
               herding='real images chosen by herding', k_centre='real images chosen as centres')
 
 # %% ../../nbs/baselines/methods.ipynb #a6aa2cdc

@@ -62,7 +62,7 @@ def make_streams(
     "The streams of a run"
     seeds = range(o['seed'], o['seed'] + o['seeds'])
     streams = [make_stream(o['benchmark'], s, data_root, o['data'], o['tasks'], o['per_task'], o['select'],
-                           o.get('stream_batch', 10)) for s in seeds]
+                           o.get('stream_batch', 10), o.get('share')) for s in seeds]
     if streams[0].task_known:
         sizes = [len(s.chosen(t)) for s in streams for t in range(s.tasks)]
         check(len(set(sizes)) == 1, f'tasks of {o["data"]} have {min(sizes)} to {max(sizes)} samples, but seeds go by in step; '

@@ -157,6 +157,7 @@ _COMPARED = dict(
     expert_lr=_number('their learning rate'), expert_batch=_whole('their batch'),
     kernel=_name('exact and fully connected, or random features of a ConvNet', ('fc', 'conv')),
     ridge=_number('regularisation of the regression'),
+    learn_labels=_flag('learn the labels with the images'),
     hidden=_whole('hidden layers of kernel fc'), nets=_whole('random networks of kernel conv'),
     kernel_width=_whole('their channels'), kernel_depth=_whole('their blocks'),
     rule=_name('how real images are chosen', ('herding', 'k_centre', 'random')))
@@ -199,6 +200,7 @@ _STREAM = dict(
     net=_anything('network', 'mlp or pc_cnn', none="the benchmark's own"), width=_whole('its width', none="the network's own"),
     init=_name('how its weights begin', FRESH, none="the method's own", noun='initialisation'),
     stream_batch=_whole('samples that the stream hands out together'),
+    share=_whole('samples that a learner may keep for each task', none="the benchmark's number"),
     look=_whole('test images for entries of the accuracy matrix that enter no number'))
 
 # %% ../../nbs/lab/settings.ipynb #5e77001a
@@ -291,8 +293,9 @@ class _Distillation(_Schema):
               f'method {o["method"]} learns no rate; give a number for eval_lr')
         check(o['start'] == 'noise' or o['method'] == 'full',
               f'setting start is {o["start"]!r}, but method {o["method"]} has no shared bases; leave it out')
-        own = self.protocol(changes)
-        return {k: v for k, v in o.items() if k not in OPTIONS or k in own or v != OPTIONS[k]}
+        own, learner = self.protocol(changes), LEARNERS.get(o['method'])
+        later = {**OPTIONS, **({k: learner.settings[k] for k in learner.options} if learner else {})}
+        return {k: v for k, v in o.items() if k not in later or k in own or v != later[k]}
 
 def _check_loops(o): # those of all stages
     if o['method'] not in LEARNERS:
@@ -334,7 +337,7 @@ class _Episodes(_Schema):
 class _Continual(_Schema):
     families = {'The stream': _STREAM, 'Compared learners': _COMPARED_STREAM, 'Ours': _RECALL}
     base = dict(kind='continual', benchmark='rotations', method='online', data=None, tasks=None, per_task=None, select=False,
-        seed=0, seeds=5, net=None, width=None, init=None, look=500, stream_batch=10)
+        seed=0, seeds=5, net=None, width=None, init=None, look=500, stream_batch=10, share=None)
     own, first = {m: learner.settings for m, learner in STREAM_LEARNERS.items()}, ('method', 'benchmark')
 
     def settle(self, o, changes):
@@ -345,7 +348,7 @@ class _Continual(_Schema):
               f'{o["method"]} runs on the perceptron here; leave out net: {o["net"]}')
         check(not issubclass(learner, Recall) or o['clip'] is not None, f'{o["method"]} always clips; give a number of 0 or more for clip')
         known = self.known(o)
-        return {k: v for k, v in o.items() if k not in ('stream_batch', *learner.options) or v != known[k]}
+        return {k: v for k, v in o.items() if k not in ('stream_batch', 'share', *learner.options) or v != known[k]}
 
 # %% ../../nbs/lab/settings.ipynb #d85261c7
 _SCHEMAS = dict(distillation=_Distillation(), extrapolation=_Extrapolation(), images=_Episodes(), continual=_Continual())
