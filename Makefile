@@ -9,7 +9,7 @@ BIN := .venv/bin
 DONE := .venv/.done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce publish test docs readme lab bench clean
+.PHONY: help setup reproduce publish results test docs readme lab bench clean
 
 help:
 	@echo 'make reproduce  set up, then make every table and figure at PROFILE=$(PROFILE) (quick, small, paper);'
@@ -18,7 +18,8 @@ help:
 	@echo '                takes; ARGS="--fresh" trains again (rp_reproduce --help lists the rest). Tables and figures go to'
 	@echo '                runs/figures/$(PROFILE)/, which git ignores'
 	@echo 'make publish    the same, then copy tables, figures, records and memories to figures/PROFILE/ for everybody;'
-	@echo '                PROFILE=small or paper'
+	@echo '                PROFILE=small or paper; small then does make results'
+	@echo 'make results    store in nbs/paper what the records of figures/small give, for the site and for readers on the web'
 	@echo 'make test       set up, then run every test; FLAGS="slow cuda" adds the notebook cells so marked'
 	@echo 'make setup      only .venv, the package and a Jupyter kernel; PY=python3.12 picks the Python'
 	@echo 'make lab        JupyterLab on the notebooks'
@@ -44,6 +45,10 @@ reproduce: $(DONE)
 
 publish: $(DONE)
 	@$(BIN)/rp_reproduce $(NAMES) --profile $(PROFILE) --device $(DEVICE) --publish $(ARGS)
+	@$(if $(filter small,$(PROFILE)),$(BIN)/python tools/results.py $(NAMES))
+
+results: $(DONE)
+	@$(BIN)/python tools/results.py $(NAMES)
 
 # Each step stops the rest. The tree is only read: cleaning and exporting happen on a scratch copy.
 test: $(DONE)

@@ -48,8 +48,14 @@ class Pool:
         self.nets[i] = None if over else (w, m, age)
         if over: self.ends[i] = self.life
 
-    def state(self)->dict: return dict(nets=list(self.nets), ends=list(self.ends))
-    def load_state(self, state): self.nets, self.ends = [n and tuple(n) for n in state['nets']], list(state['ends'])
+    def state(self)->dict:
+        "Give what a checkpoint keeps"
+        return dict(nets=list(self.nets), ends=list(self.ends))
+    def load_state(self,
+        state:dict,  # as `state` gives it
+    ):
+        "Go on from a checkpoint"
+        self.nets, self.ends = [n and tuple(n) for n in state['nets']], list(state['ends'])
 
 # %% ../nbs/curricula.ipynb #7c4fb421
 _STAGED = ('until', 'shrink', 'width', 'inner_steps', 'inner_lr', 'per_class', 'window', 'pool', 'real_per_class', 'classes_per_step')

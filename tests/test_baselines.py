@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from remember_past.lab.commands import rp_distill
 from remember_past.lab.params import PROFILES, experiments_of, names_at
-from remember_past.lab.tables import catalogue
+from remember_past.lab.tables import catalogue, gallery, memory_path
 from remember_past.baselines.methods import LEARNERS, PROTOCOLS
 from remember_past.lab.settings import complete, DEFAULTS
 from remember_past.lab.distillation import learning, run_distillation
@@ -42,8 +42,14 @@ def test_committed_records_are_found():
 
 
 def test_committed_memories_are_beside_their_records():
-    "What `rp_verify` checks first, for every record of a distillation that is published"
-    for r in find_records([HERE/'figures'/p/'records' for p in PROFILES], 'cells'): check_files(r)
+    "What `rp_verify` checks first, for every record of a distillation that is published; the memories are the gallery, whole, in 12 MB"
+    records = find_records([HERE/'figures'/p/'records' for p in PROFILES], 'cells')
+    for r in records: check_files(r)
+    ours = {(r['settings']['data'], r['settings']['ipc']) for r in records if r['settings']['method'] == 'full'}
+    files = {p.stem: p for profile in PROFILES for p in (HERE/'figures'/profile/'memories').glob('*.safetensors')}
+    kept = [r for r in records if memory_path(r)]
+    assert {n for p in ('small', 'paper') for n in gallery(HERE, p)} == set(files) and sum(p.stat().st_size for p in files.values()) <= 12*10**6
+    assert ours == {(r['settings']['data'], r['settings']['ipc']) for r in kept if r['settings']['method'] == 'full'}, 'each row of ours has its memory'
 
 
 @pytest.mark.parametrize('profile', ['small', 'paper'])

@@ -3,6 +3,7 @@ import json, os, shutil, signal, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from remember_past.lab import commands as R
+from remember_past.lab.papermill import store_outputs
 from remember_past.lab.reproduce import reproduce
 from remember_past.lab.tables import memory_path
 from remember_past.memory import Memory
@@ -127,6 +128,19 @@ def test_console_script_refuses(clone):
     p = command('rp_reproduce', 'tabel1')
     out, err = p.communicate(timeout=600)
     assert (p.returncode, out) == (2, '') and err.count('\n') == 1 and 'did you mean table1?' in err
+
+
+def test_results_are_stored_from_committed_records(clone):
+    "`make results`: the outputs of `small` in the source; code, ids and parameters as before; a second time nothing changes; --check writes nothing"
+    params(clone, tiny(['{method: full, ipc: 1}'], profile='small'))
+    page = clone/'nbs/paper/table1.ipynb'
+    before = json.loads(page.read_text())
+    assert store_outputs(clone, 'table1', write=False) and json.loads(page.read_text()) == before
+    assert store_outputs(clone, 'table1') and not store_outputs(clone, 'table1')
+    after = json.loads(page.read_text())
+    bare = lambda nb: [(c['id'], c['source'], c['metadata']) for c in nb['cells']]
+    assert bare(after) == bare(before) and 'Not run: 1. `rp_reproduce table1 --profile small` runs them.' in page.read_text()
+    assert not (clone/'runs').exists() and not (clone/'figures').exists()
 
 
 def test_from_a_name_to_a_table(clone, capsys):

@@ -1,12 +1,17 @@
-"What can be known about the site without Quarto: every page processes, and everything it points at is there."
-import ast, json, re, warnings
+"The site. Without Quarto: every page processes, and everything it points at is there. With Quarto on the PATH it is built and crawled."
+import ast, importlib.util, json, os, re, shutil, subprocess, sys, warnings
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat, pytest, yaml
+from remember_past.lab.tables import results
 
 top = Path(__file__).resolve().parent.parent
 nbs = top/'nbs'
 pages = sorted(p for p in nbs.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(nbs).parts))
+spec = importlib.util.spec_from_file_location('tools_site', top/'tools'/'site.py')
+site = importlib.util.module_from_spec(spec); spec.loader.exec_module(site)
 each_page = pytest.mark.parametrize('page', pages, ids=lambda p: p.relative_to(nbs).as_posix())
 
 fence = re.compile(r'^ *(```|~~~).*?^ *\1', flags=re.M | re.S)
@@ -64,8 +69,15 @@ def test_directives_lead(page):
 
 @pytest.mark.parametrize('page', sorted((nbs/'paper').glob('*.ipynb')), ids=lambda p: p.stem)
 def test_results_are_shown(page):
-    "The site shows stored outputs, so a paper notebook without them is an empty page"
-    assert any(o.get('data') for c in cells(page, 'code') for o in c.get('outputs', [])), 'execute it at profile quick'
+    "The site shows stored outputs: those of profile small, of all the records that are committed now, and of nothing else"
+    stored = '\n'.join(''.join(o['data'].get('text/markdown', '')) for c in cells(page, 'code') for o in c['outputs'] if 'data' in o)
+    shown = {'small'} if page.stem != 'figure1' else set()  # it opens one memory, and counts no records
+    assert set(re.findall(r'Profile `(\w+)`', stored)) == shown, 'run `make results`'
+    found = results(top, 'small', page.stem, '/nowhere')
+    have = f'{sum(bool(r["record"]) for r in found)} of {len(found)} '
+    assert page.stem in ('beyond', 'cost', 'figure1') or have in stored, f'{have}have a record now: run `make results`'
+    tables = stored + '\n'.join(''.join(o['data'].get('text/html', '')) for c in cells(page, 'code') for o in c['outputs'] if 'data' in o)
+    assert not re.search(r'[|>]\s*not (run|measured)\s*[|<]', tables), 'what was not run is one line below the table'
 
 def test_sidebar():
     "Each page is in the sidebar once, and each entry is a page"
@@ -155,7 +167,7 @@ def test_imports_stand_alone(page):
 @each_page
 def test_processes(page, monkeypatch):
     "nbdev's own processors take the page as the site builder would, with every signature table it asks for"
-    from execnb.nbio import read_nb
+    from execnb.nbio import nb2dict, read_nb
     from nbdev.processors import FilterDefaults
     monkeypatch.chdir(nbs)
     monkeypatch.setenv('IN_TEST', '1')
@@ -167,6 +179,44 @@ def test_processes(page, monkeypatch):
     shown = [c for c in nb.cells if c.cell_type == 'code' and (c.get('source') or '').find('show_doc(') >= 0]
     empty = [c.source for c in shown if not c.get('outputs')]
     assert not empty, empty
+    done = json.loads(json.dumps(nb2dict(nb)))
+    site.finish(done, page.relative_to(nbs), table := site.symbols())
+    pages_there = {site.address(p.relative_to(nbs)) for p in pages}
+    for c in done['cells']:
+        for text in [c.get('source') or ''] + [o['data']['text/markdown'] for o in c.get('outputs') or [] if 'text/markdown' in o.get('data', {})]:
+            text = ''.join(text)
+            assert '](' not in ''.join(m[0] for m in re.finditer(r'```.*?```', text, re.S)) or c['cell_type'] == 'markdown', 'a link inside a signature'
+            assert 'example.org' not in text, text[:300]
+            assert not re.search(r'\[\[[^\]]*\]\(', text), 'a link inside a link'
+            for to in re.findall(r'\]\(([^)#\s]*\.html)#[^)]*\)', text):
+                assert os.path.normpath(page.relative_to(nbs).parent/to) in pages_there, to
+
+def test_what_is_linked():
+    "Names that the page knows; not words that happen to be names, not code, not links, not names of two things"
+    table = {'many': 'a.html#many', 'Memory.recall': 'memory.html#memory.recall', 'scale_of': 'b.html#scale_of'}
+    say = lambda text, known=(): site.linked(text, Path('paper/table1.ipynb'), set(known), table)
+    assert say('the stream `many`') == 'the stream `many`' and say('`many`', {'many'}) == '[`many`](../a.html#many)'
+    assert say('`Memory.recall()`') == '[`Memory.recall()`](../memory.html#memory.recall)'
+    for same in ('[`Memory.recall`](x.ipynb)', '```python\ndef f(m): # see `Memory.recall`\n```', '``a `Memory.recall` b``', '`unknown`', '`scale`'): assert say(same) == same
+
+@each_page
+def test_pictures_have_words(page):
+    "For those who cannot see them: `fig-alt` on a cell that shows a picture, words in the brackets of `![..](..)`"
+    for c in cells(page, 'code'):
+        if not any(k.startswith('image/') for o in c['outputs'] for k in o.get('data', {})): continue
+        alt = re.search(r'^#\|\s*fig-alt:\s*"(.+)"', c['source'], flags=re.M)
+        assert alt and len(alt[1].split()) >= 5, c['source'][:200]
+    assert not re.search(r'!\[\s*\]\(', prose(page)), 'a picture without words'
+
+def test_llms():
+    "llms.txt names every page"
+    text = site.llms()
+    assert all(f']({site.address(p.relative_to(nbs))}): ' in text for p in pages)
+
+def test_one_public_home():
+    "settings.ini says where the repository and the site will be, and nobody else does"
+    for p in [*pages, top/'_quarto.yml', nbs/'styles.css', nbs/'sidebar.yml', top/'README.md', *(top/'tools').glob('*.py')]:
+        assert not re.search(r'https?://[\w.]*example\.org', p.read_text(encoding='utf-8')), p
 
 def test_home_page():
     "A picture with words for those who cannot see it, at most eight rows of results, few words; and README shows the same"
@@ -189,3 +239,63 @@ def test_idea_stands_alone():
     assert len(ours) == 1 and learn < ours[0] and not any('default_exp' in c for c in code)
     lines = [l for c in code[:learn+1] for l in c.splitlines() if l.strip() and not l.lstrip().startswith(('#', '"'))]
     assert len(lines) <= 50, f'{len(lines)} lines up to Algorithm 1'
+
+
+class Page(HTMLParser):
+    "What a reader, a crawler and a screen reader find on a built page"
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.pictures, self.said, self.code, self.title, self.open = [], set(), [], [], [], '', []
+        self.feed(text)
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        if tag not in ('img', 'meta', 'link', 'br', 'hr', 'input', 'col', 'source', 'wbr'): self.open.append(tag)
+        self.ids |= {a[k] for k in ('id', 'name') if a.get(k)}
+        if tag == 'img': self.pictures.append((a.get('src', ''), a.get('alt')))
+        if tag in ('a', 'img', 'script', 'link', 'source') and (to := a.get('href') or a.get('src')): self.links.append((tag, a.get('rel'), to))
+    def handle_endtag(self, tag):
+        if tag in self.open: del self.open[len(self.open) - 1 - self.open[::-1].index(tag):]
+    def handle_data(self, data):
+        if 'title' in self.open and 'svg' not in self.open: self.title += data
+        if 'script' in self.open or 'style' in self.open or 'head' in self.open: return
+        (self.code if {'pre', 'code'} & set(self.open) or re.search(r'\\[(\[]|\$', data) else self.said).append(data)
+
+@pytest.fixture(scope='module')
+def built():
+    "The site as Quarto makes it from this tree"
+    if not shutil.which('quarto'): pytest.skip('Quarto is not on the PATH, so there is no built site to crawl')
+    done = subprocess.run([sys.executable, top/'tools'/'site.py'], cwd=top, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {p.relative_to(top/'_docs').as_posix(): Page(p.read_text(encoding='utf-8')) for p in (top/'_docs').rglob('*.html')}
+
+def test_built_links(built):
+    "No dead link and no dead anchor inside the site"
+    bad = []
+    for name, page in built.items():
+        for tag, rel, to in page.links:
+            if re.match(r'[a-z][a-z+.-]*:|//', to) or to in ('#', ''): continue
+            path, _, anchor = unquote(to).partition('#')
+            file = os.path.normpath(os.path.join(os.path.dirname(name), path.partition('?')[0])) if path else name
+            if not (top/'_docs'/file).exists(): bad.append(f'{name}: {to}')
+            elif anchor and file in built and anchor not in built[file].ids: bad.append(f'{name}: {to}')
+    assert not bad, f'{len(bad)} dead links:\n' + '\n'.join(bad[:20])
+
+def test_built_pages_read_well(built):
+    "Nothing of Markdown is left in prose or signatures, each page has a title of its own, each picture its words"
+    raw = [f'{n}: {t.strip()[:90]}' for n, p in built.items() for t in p.said if re.search(r'\]\(|^:::|\*\*\w|^#+ ', t)]
+    raw += [f'{n}: {t.strip()[:90]}' for n, p in built.items() for t in p.code if re.search(r'\]\((?:https?:|[\w./]+\.(?:html|ipynb))', t)]
+    assert not raw, f'{len(raw)} left-overs:\n' + '\n'.join(raw[:20])
+    silent = [f'{n}: {src[:80]}' for n, p in built.items() for src, alt in p.pictures if not (alt or '').strip() and not src.startswith('data:image/svg')]
+    assert not silent, f'{len(silent)} pictures without words:\n' + '\n'.join(silent[:20])
+    titles = [p.title.strip() for p in built.values()]
+    assert all(titles) and len(titles) == len(set(titles)), [t for t in titles if titles.count(t) > 1]
+
+def test_built_home_is_named_once(built):
+    "example.org stands only where the public home will: in links that begin with the repository or the site of settings.ini"
+    home = [site.setting('git_url'), site.setting('doc_host') + site.setting('doc_baseurl')]
+    links = [f'{n}: {to}' for n, p in built.items() for _, _, to in p.links if 'example.org' in to and not to.startswith(tuple(home))]
+    assert not links + [n for n, p in built.items() if any('example.org' in t for t in p.said)], links[:20]
+    assert (top/'_docs'/'llms.txt').read_text(encoding='utf-8') == site.llms()
+
+def test_built_weight(built):
+    assert sum(p.stat().st_size for p in (top/'_docs').rglob('*') if p.is_file()) < 30*10**6

@@ -174,6 +174,10 @@ def rp_verify(
     all_ok = True
     for c in claims(what, profile, runs):
         if c.get('missing'): print(f'{title_of(c["settings"])}: not made yet', flush=True); continue
+        if c.get('absent'):
+            print(f'{title_of(c["settings"])}: not compared; its record agrees, and its memory is not among those kept in git: '
+                  'run the experiment again to make it', flush=True)
+            continue
         result = verify(kind_of(c['settings']).settings(**c['settings']), c['accuracy'], c['memory'], device, nets, seed)
         all_ok = all_ok and result['ok'] is not False
         verdict = 'differs' if result['ok'] is False else 'stands' if result['ok'] else 'not compared'

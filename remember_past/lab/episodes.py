@@ -259,7 +259,7 @@ def _stem(settings:dict)->str: # as cifar100-5way-1shot-images-seed0
 
 def images_paper(
     settings:dict,   # complete settings of a run
-    numbers:dict,    # the paper's, see [Reproduce](reproduce.ipynb)
+    numbers:dict,    # the paper's, see Reproduce
 )->list:             # [mean, None] in percent; None where the paper has no such number
     "What the paper reports"
     row = dict(nearest='nearest neighbor', classify='classify-then-recall', images='image addressing').get(settings['method'])

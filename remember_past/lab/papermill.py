@@ -6,8 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/lab/papermill.ipynb #89b91e10
-import ast, hashlib, json, os, time, warnings
+import ast, hashlib, json, os, re, time, warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from ..errors import check, nearest
 from ..atomic_files import write_bytes, write_json
 from ..hashes import canonical
@@ -111,3 +112,33 @@ def execute(
     files = _saved(profile, name, runs)
     write_json(seal, dict(stamp=now, files=files))
     return dict(name=name, state='made', seconds=time.monotonic()-began, files=sorted(files))
+
+# %% ../../nbs/lab/papermill.ipynb #64a64685
+def _shown(
+    outputs:list,  # of a code cell
+)->list:           # what a reader sees of them
+    "Outputs without counters, metadata and addresses of objects, each text in one piece"
+    whole = lambda v: re.sub('0x[0-9a-f]+', '', ''.join(v)) if isinstance(v, (list, str)) else v
+    return [{k: whole(v) for k, v in (o.get('data') or {'text': o.get('text')}).items()} for o in outputs]
+
+# %% ../../nbs/lab/papermill.ipynb #9c4d1bb6
+def store_outputs(
+    root,             # the repository
+    name:str,         # a table or figure
+    profile='small',  # whose committed records to show
+    write=True,       # else only compare
+)->bool:              # were other outputs stored?
+    "Execute a paper notebook from committed records, and store its outputs in it"
+    source = Path(root)/'nbs'/'paper'/f'{name}.ipynb'
+    with TemporaryDirectory() as folder:
+        values = notebook_values(root, profile, name, Path(folder)/'runs') | dict(out='')
+        _run_notebook(source, Path(folder)/f'{name}.ipynb', values)
+        made = {c['id']: c['outputs'] for c in json.loads((Path(folder)/f'{name}.ipynb').read_text(encoding='utf-8'))['cells']
+                if c['cell_type'] == 'code'}
+    nb = json.loads(source.read_text(encoding='utf-8'))
+    code = [c for c in nb['cells'] if c['cell_type'] == 'code']
+    before = [_shown(c['outputs']) for c in code]
+    for c in code: c['outputs'] = made[c['id']]
+    changed = before != [_shown(c['outputs']) for c in code]
+    if changed and write: write_bytes(source, (json.dumps(nb, indent=1, ensure_ascii=False) + '\n').encode())
+    return changed

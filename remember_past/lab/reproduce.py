@@ -15,7 +15,7 @@ from .runs import find_records
 from .experiments import title_of, kind_of
 from .distillation import learning
 from .params import PROFILES, choose, repo_root
-from .tables import aligned, bring_back, check_publishable, paper_number, pm, publish, paper_numbers, results
+from .tables import aligned, bring_back, check_publishable, memory_path, paper_number, pm, publish, paper_numbers, results
 from .papermill import execute, figures_folder, notebook_values
 from .workers import Crew, NOT_FINISHED, expected_minutes, make_in_turn
 from .ray import make_on_ray
@@ -32,7 +32,7 @@ def _survey(
     for n in names: notebook_values(root, profile, n, runs)
     found = {r['run']: r for n in names for r in results(root, profile, n, runs)}
     records = [] if fresh else find_records([runs, *(Path(root)/'figures'/p/'records' for p in PROFILES)], 'cells')
-    have = [learning(k['settings']) for k in records if k.get('memory')]
+    have = [learning(k['settings']) for k in records if k.get('memory') and memory_path(k)]
     for r in found.values():
         data = r['settings']['data']
         missing = f'skipped: {data}: not present in {data_root()}; run load_data({data!r}) once'

@@ -72,6 +72,35 @@ def _published_name(
     "What an experiment is called among published records and memories"
     return f'{kind_of(settings).file(settings)}-{settings_hash(settings)[:8]}'
 
+# %% ../../nbs/lab/tables.ipynb #a165d1ac
+def _shown_in(
+    root,         # the repository
+    profile:str,  # quick, small or paper
+)->dict:          # run -> names of tables and figures, tables first
+    "Which tables and figures ask for a run"
+    shown = {}
+    for name in sorted(names_at(root, profile), key=lambda n: (not n.startswith('table'), n)):
+        for s in experiments_of(root, profile, name): shown.setdefault(settings_hash(s), []).append(name)
+    return shown
+
+def gallery(
+    root,              # the repository
+    profile:str,       # small or paper
+    most:int=12*10**6, # bytes that its memories may have together
+)->list:               # their names, without the ending
+    "Published memories to keep: the best of each row; where they don't fit, the largest that aren't ours go first"
+    home, shown, best = Path(root)/'figures'/profile, _shown_in(root, profile), {}
+    picked = 'random', 'herding', 'k_centre', 'all'
+    records = [r for r in find_records(home/'records') if r.get('memory') and r['settings']['method'] not in picked]
+    first = lambda r: (shown.get(r['run']) or ['~'])[0]
+    for r in sorted(records, key=lambda r: (not first(r).startswith('table'), first(r), -r['mean'], r['run'])):
+        best.setdefault(tuple(str(r['settings'].get(k)) for k in ('kind', 'data', 'ipc', 'shots', 'method')), r)
+    kept = [r for r in best.values() if memory_path(r)]
+    size = lambda r: memory_path(r).stat().st_size
+    kept.sort(key=lambda r: (r['settings']['method'] not in ('full', 'images'), size(r), r['run']))
+    while kept and sum(map(size, kept)) > most: kept.pop()
+    return [memory_path(r).stem for r in kept]
+
 # %% ../../nbs/lab/tables.ipynb #95a730fe
 def _publish_record(
     record:dict,  # as `find_records` gives it
@@ -108,6 +137,8 @@ def publish(
     home = Path(root)/'figures'/profile
     for r in records: _publish_record(r, home)
     for path in (f for n in names for f in files_of(made, n)): _copy(path, home/path.name)
+    kept = gallery(root, profile)
+    for f in (home/'memories').glob('*.safetensors'): f.unlink() if f.stem not in kept else None
     text = catalogue(root, profile)
     if text: write_bytes(home/'memories'/'README.md', text.encode())
     return home
@@ -188,6 +219,23 @@ def provenance(
     have = f'{len(records)} of {len(found)} experiments have a record'
     return f'Profile `{profile}`; {have}; seeds of the memories: {seeds}; threads: {threads}.'
 
+# %% ../../nbs/lab/tables.ipynb #ff97cd3e
+def coverage(
+    found:list,          # see `results`
+    profile:str,         # quick, small or paper
+    name:str,            # a table or figure
+    what='experiments',  # what the records are of, in the plural
+)->str:                  # one line of Markdown
+    "What a page shows and what it doesn't, with the command that would run the rest"
+    left = [r for r in found if not r['record']]
+    failed = [r for r in left if r['state'].startswith('failed')]
+    said = f'Profile `{profile}`: {len(found) - len(left)} of {len(found)} {what} have a record.'
+    if failed: said += f' {len(failed)} failed, the first with: {failed[0]["state"][8:]}.'
+    device = ' --device cuda' if profile == 'paper' else ''
+    if left: said += f' Not run: {len(left) - len(failed)}. `rp_reproduce {name} --profile {profile}{device}` runs them.'
+    bigger = {'quick': '', 'small': 'The full settings of the paper: ', 'paper': ''}[profile]
+    return said + (f' {bigger}`rp_reproduce {name} --profile paper --device cuda`.' if bigger else '')
+
 # %% ../../nbs/lab/tables.ipynb #fc1a3435
 def save_figure(
     fig,         # matplotlib figure
@@ -226,7 +274,8 @@ _CATALOGUE = """# Memories of profile `{profile}`
 
 `rp_recall FILE` draws one, `rp_evaluate FILE` scores it, `rp_verify FILE` compares it with its record in `../records`. \
 Accuracy is by the network and the training that the second and third column name (*settings* are those in which \
-experiments of one name differ). Files with the same digits under *tensors* hold the same memory; each was evaluated in its own way.
+experiments of one name differ). They are the best of each row, in 12 MB; \
+the other records stand in `../records` without a file, and running their experiment makes it again.
 
 """
 
@@ -244,15 +293,13 @@ def catalogue(
     profile:str,  # small or paper
 )->str:           # Markdown; '' where no memory is published
     "Which published memory is which"
-    shown, rows = {}, []
+    shown, rows = _shown_in(root, profile), []
     records = [r for r in find_records(Path(root)/'figures'/profile) if memory_path(r)]
-    for name in names_at(root, profile):
-        for s in experiments_of(root, profile, name): shown.setdefault(settings_hash(s), []).append(name)
     others = [r['settings'] for r in records]
     for r in records:
         path = memory_path(r)
         with safe_open(str(path), 'pt') as f: head = json.loads((f.metadata() or {}).get('remember_past', '{}'))
         rows.append({'file': path.name, 'what': title_of(r['settings']), 'settings': _apart(r['settings'], others),
                      'accuracy, %': pm((r.get('mean'), r.get('std'))), 'floats': r['floats'], 'tensors': head.get('digest', '')[:8],
-                     'shown in': ', '.join(shown.get(r['run'], [])), 'sha256 of the file': r.get('memory_sha256', '')})
+                     'shown in': ', '.join(sorted(shown.get(r['run'], []))), 'sha256 of the file': r.get('memory_sha256', '')})
     return _CATALOGUE.format(profile=profile) + markdown(pd.DataFrame(sorted(rows, key=lambda r: r['file']))) if rows else ''

@@ -17,16 +17,24 @@ from .experiments import kind_of
 from .params import choose, experiments_of, repo_root
 from .tables import memory_path, pm
 
+# %% ../../nbs/lab/verify.ipynb #1d7a48bf
+def _published(
+    record:dict,  # as `read_record` gives it
+)->bool:          # or does it lie in the folder of its run?
+    "Is it among the records that git keeps?"
+    return Path(record['path']).name != 'record.json'
+
 # %% ../../nbs/lab/verify.ipynb #3dbad423
 def check_files(
     record:dict,  # as `read_record` gives it
-)->Memory:        # its memory; None for a method that keeps none
+)->Memory:        # its memory; None where it keeps none, or the gallery doesn't
     "`BadInput` where a record and its memory are not what they say"
     where, s = record['path'], record['settings']
     run, name = settings_hash(s), record.get('run')
     check(run == name, f'{where} is named {name} but its settings are those of run {run}; fetch it again, or make it again')
     if not record.get('memory'): return None
     path = memory_path(record)
+    if path is None and _published(record): return None
     check(path, f'the memory of {where} is missing; fetch it again, or make it again')
     file = hashlib.sha256(path.read_bytes()).hexdigest()
     other = f'{path} is not the memory that {where} is about; fetch both again, or make them again'
@@ -75,9 +83,12 @@ def claims(
     what:str,      # a record (.json), a memory (.safetensors), or a table or figure
     profile:str,   # quick, small or paper: where a table is looked up
     runs=None,     # folder of runs; None is `runs/` in the repository
-)->list:           # dictionaries: settings, accuracy (recorded), memory; or settings and `missing`
+)->list:           # dictionaries: settings, accuracy (recorded), memory, absent (not in the gallery); or settings and `missing`
     "What a file or a table claims, its checksums checked"
-    def of(record): return dict(settings=record['settings'], accuracy=record.get('accuracy'), memory=check_files(record))
+    def of(record):
+        memory = check_files(record)
+        absent = bool(record.get('memory')) and memory_path(record) is None
+        return dict(settings=record['settings'], accuracy=record.get('accuracy'), memory=memory, absent=absent)
     if what.endswith('.json'): return [of(read_record(what))]
     if what.endswith('.safetensors'):
         memory = Memory.load(what)
