@@ -127,5 +127,6 @@ def same_life(
     second.load_state(torch.load(file, weights_only=True))
     again = second.run()
     assert first.iteration==stop < whole.iteration==second.iteration
-    for part in lambda m: m.bases, also or (lambda m: m.bases): assert torch.equal(part(end), part(again)), 'continued and uninterrupted runs differ'
+    for part in lambda m: m.bases, also or (lambda m: m.bases):
+        assert torch.equal(part(end), part(again)), 'continued and uninterrupted runs differ'
     assert all(torch.equal(a, b) for a,b in zip(form, whole.net.parameters())), 'the network that was handed over has changed'
