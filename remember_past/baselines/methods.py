@@ -27,7 +27,8 @@ TITLES = dict(dc='matching gradients (DC)', dsa='matching gradients under siames
               cafe_dsa='aligning features of all layers under siamese augmentation (CAFE+DSA)', tm='matching trajectories of experts (TM)',
               kip='kernel regression, exact fully connected kernel (KIP)',
               kip_labels='the same kernel, labels learned, too (KIP)',
-              kip_conv='kernel regression, random convolutional features (KIP)', kip_conv_labels='the same features, labels learned, too (KIP)',
+              kip_conv='kernel regression, random convolutional features (KIP)',
+              kip_conv_labels='the same features, labels learned, too (KIP)',
               herding='real images chosen by herding', k_centre='real images chosen as centres')
 
 # %% ../../nbs/baselines/methods.ipynb #a6aa2cdc

@@ -175,7 +175,8 @@ def classified(self:KCL,
     (wf, *ws), (c, rows), F_ = w.split(self.cuts, 1), self.coreset(task), self.nets.widths[-2]
     mask = lambda n: _dropped((len(self.parts[0]), n, F_), p, gens, self.device) if p else None
     hx, hc = self.features(wf, x, mask(x.shape[1])), self.features(wf, c, mask(c.shape[1]))
-    inferred = lambda h, part: torch.cat([_chained(h.mean(1, keepdim=True), ws[i], self.parts[1 + i], F.elu) for i in part], -1).chunk(2, -1)
+    out = lambda h, i: _chained(h.mean(1, keepdim=True), ws[i], self.parts[1 + i], F.elu)
+    inferred = lambda h, part: torch.cat([out(h, i) for i in part], -1).chunk(2, -1)
     (mu, lv), (nu, lw) = (inferred(h, part) for h, part in zip((hc, hx), torch.arange(len(ws)).chunk(2)))
     eps = torch.stack([torch.randn(self.o['frequencies'], F_, generator=g) for g in gens]).to(self.device)
     omega, (lam, gamma, beta) = mu + (lv/2).exp()*eps, own.T[..., None, None]

@@ -81,7 +81,8 @@ def make_learner(
         shut = lambda group: ~torch.isin(torch.arange(s.n_classes), torch.tensor(group))
         closed = torch.stack([torch.stack([shut(g) for g in v.groups]) for v in streams]).to(device)
     nets = Nets(form, closed) if Nets.fits(form) else ConvNets(form, closed)
-    learner = cls(nets, [v.seed for v in streams], s.shape, s.tasks, s.tasks*s.share, o['init'], device, **{k: o[k] for k in cls.settings if k in o})
+    own = {k: o[k] for k in cls.settings if k in o}
+    learner = cls(nets, [v.seed for v in streams], s.shape, s.tasks, s.tasks*s.share, o['init'], device, **own)
     if issubclass(cls, Recall): learner.timed(math.ceil(len(s.chosen(0))/s.batch))
     return learner
 
