@@ -6,18 +6,15 @@
 __all__ = ['budget', 'smaller', 'rows_for', 'Memory']
 
 # %% ../nbs/02_memory.ipynb #470d0b88
-import json, math
+import math
 from pathlib import Path
 from fastcore.basics import patch
 import torch, torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
-from safetensors.torch import save
-from .errors import BadInput, check
+from .errors import check
 from .data.load import ClassSampler
-from .atomic_files import read_tensors, write_bytes
-from .hashes import digest
-from .data.whiten import whitening_from
+from .memory_file import read_memory, write_memory
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 
 # %% ../nbs/02_memory.ipynb #5970465e
@@ -256,8 +253,21 @@ def to(self:Memory,
     labels = None if self.labels is None else self.labels.detach().to(device)
     return Memory(self.bases.detach().to(device), coefs, self.scale, self.classes, white, self.meta, labels)
 
-# %% ../nbs/02_memory.ipynb #99d641df
-_FORMAT = 'remember_past memory 1'
+# %% ../nbs/02_memory.ipynb #c63c9006
+@patch
+def save(self:Memory,
+    path,            # file name, usually *.safetensors; its folder is made
+    extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` ignores them
+)->Path:             # the same path
+    "Write the memory, its whitening, class names and `meta` to one file, at once or not at all"
+    return write_memory(self, path, extra)
+
+@patch(cls_method=True)
+def load(cls:Memory,
+    path,      # file written by `Memory.save`
+)->Memory:     # the memory with its whitening and `meta`
+    "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
+    return cls(**read_memory(path))
 
 # %% ../nbs/02_memory.ipynb #017290fb
 @patch
