@@ -173,6 +173,7 @@ def evaluate(
     if raw and memory.whitening: x = memory.whitening.apply(x)
     net = checked_net(net, x, len(memory.classes) or None)
     began, (X, Y) = time.perf_counter(), memory.recall()
+    if memory.labels is not None and protocol.get('loss')!='squares': Y = Y.argmax(1)
     accs = train_nets(net, X.detach(), Y, x, y, seed, callback, **protocol)
     mean, std = statistics.mean(accs), statistics.stdev(accs) if len(accs)>1 else None
     text, seconds = protocol_text({**PROTOCOL, **protocol}, len(X), scored), time.perf_counter()-began

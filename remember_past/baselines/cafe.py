@@ -14,7 +14,7 @@ from ..memory import Memory
 from ..errors import check
 from ..engine.convnet import form_of
 from ..train import train, epochs
-from .learner import Learner, SHARED
+from .learner import Learner, SHARED, siamese_operations
 
 # %% ../../nbs/baselines/cafe.ipynb #7c19dd11
 class _Layers(nn.Module):
@@ -91,7 +91,7 @@ def _moved(
 
 # %% ../../nbs/baselines/cafe.ipynb #9b54845b
 class CAFE(Learner):
-    "Aligned features with a dynamic bi-level schedule"
+    "Aligned features with a dynamic bi-level schedule; with `augment` CAFE+DSA"
     settings = dict(SHARED, iterations=2000, low=0.1, recognise=0.01,  # weights of the lower layers and of the second term
         halve=(0.6, 0.8, 0.9),          # parts of the iterations after which the images' rate is halved
         watch=10, below=0.04, above=0.03, watch_per_class=128, # the schedule
@@ -108,6 +108,16 @@ class CAFE(Learner):
         super().__init__(memory, x, y, net, **settings)
         self.layers = _Layers(net)
 
+# %% ../../nbs/baselines/cafe.ipynb #3da691d7
+@patch(cls_method=True)
+def published(cls:CAFE,
+    method:str='cafe',  # 'cafe', or 'cafe_dsa' with siamese augmentation
+    ipc:int=1,          # images per class; the settings don't depend on it
+    data:str='cifar10', # data set
+)->dict:                # every setting of the learner
+    "The settings that CAFE was published with"
+    return dict(cls.settings, augment=siamese_operations(data)) if method=='cafe_dsa' else dict(cls.settings)
+
 # %% ../../nbs/baselines/cafe.ipynb #3e36a8ba
 @patch
 def mismatch(self:CAFE,
@@ -117,9 +127,10 @@ def mismatch(self:CAFE,
     "Alignment of all layers and recognition of the centres"
     o, C, params = self.o, self.memory.d_y, {f'net.{k}': p for k,p in self.steps.flat.unflatten(w).items()}
     real = self.x[self.sampler.draw(o['real_per_class'], range(C), gen)]
-    change = self.augment.draw(len(real), gen, shared=True, device=real.device)
-    with torch.no_grad(): seen = functional_call(self.layers, params, (self.augment.apply(real, change),))
-    syn = functional_call(self.layers, params, (self.augment.apply(self.memory.recall()[0], change),))
+    drawn = [self.augment.draw(1, gen, shared=True, device=real.device) for _ in range(C)] if self.augment.ops else []
+    def changed(x): return torch.cat([self.augment.apply(part, d) for part, d in zip(x.unflatten(0, (C, -1)), drawn)]) if drawn else x
+    with torch.no_grad(): seen = functional_call(self.layers, params, (changed(real),))
+    syn = functional_call(self.layers, params, (changed(self.memory.recall()[0]),))
     return _alignment(seen, syn, C, o['low']) + o['recognise']*_recognition(seen[-1], syn[-1], C)
 
 # %% ../../nbs/baselines/cafe.ipynb #bc14b2a6
@@ -140,8 +151,9 @@ def refresh(self:CAFE,
 )->tuple:                # new weights, epochs that it took
     "Train the network on the synthetic images until it has become another one"
     o, band, (X, Y) = self.o, _Band(self.o['watch']), (t.detach() for t in self.memory.recall())
+    change = (lambda x: self.augment(x, gen, shared=False)) if self.augment.ops else None
     for epoch in range(1, o['most_epochs']+1):
-        w = train(self.steps, w, X, Y, epochs(len(X), 1, o['net_batch'], gen), o['net_lr'], 0.)
+        w = train(self.steps, w, X, Y, epochs(len(X), 1, o['net_batch'], gen), o['net_lr'], 0., change)
         if _moved(band.add(self.watched(w, gen)), o['above']): break
     return w, epoch
 

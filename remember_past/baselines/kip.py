@@ -86,11 +86,13 @@ _KERNELS = ('fc', 'conv')
 
 # %% ../../nbs/baselines/kip.ipynb #3f029fa9
 class KIP(Learner):
-    "Kernel inducing points with fixed labels"
+    "Kernel inducing points, with fixed or learned labels"
     settings = dict(iterations=1000, real_per_class=500, outer_lr=0.04, seed=0,
         kernel='fc', ridge=1e-6,       # 'fc' (exact) or 'conv' (random features)
         hidden=1,                      # hidden layers of 'fc'
-        nets=8, kernel_width=256, kernel_depth=3) # random networks of 'conv'
+        nets=8, kernel_width=256, kernel_depth=3, # random networks of 'conv'
+        learn_labels=False)            # do the labels move with the images?
+    options = ('learn_labels',)
 
     def __init__(self,
         memory:Memory,   # where to start; its tensors are learned in place
@@ -99,25 +101,45 @@ class KIP(Learner):
         net:nn.Module,   # the network's form; the kernel has its own
         **settings,      # changes to the method's `settings`
     ):
+        if settings.get('learn_labels') and memory.labels is None:
+            (_, Y), C = memory.recall(), memory.d_y
+            memory.labels = centred(Y, C).to(x)
+        if settings.get('learn_labels'): memory.labels.requires_grad_()
         super().__init__(memory, x, y, net, **settings)
         check(self.o['kernel'] in _KERNELS, f"there is no kernel {self.o['kernel']!r}; {nearest(self.o['kernel'], _KERNELS)}")
 
 # %% ../../nbs/baselines/kip.ipynb #4d81c3fa
 @patch(cls_method=True)
 def published(cls:KIP,
-    method:str='kip',   # 'kip' (exact, fully connected) or 'kip_conv' (random convolutional features)
+    method:str='kip',   # 'kip' (exact, fully connected) or 'kip_conv' (random convolutional features), with or without '_labels'
     ipc:int=1,          # images per class; the settings don't depend on it
     data:str='cifar10', # data set
 )->dict:                # every setting of the learner
     "The settings that KIP was published with"
-    o = dict(cls.settings, real_per_class=50 if data=='cifar100' else 500)  # 5000 in all
-    return dict(o, kernel='conv', ridge=5e-3, outer_lr=.001) if method=='kip_conv' else o
+    o = dict(cls.settings, real_per_class=50 if data=='cifar100' else 500, learn_labels=method.endswith('_labels'))  # 5000 in all
+    return dict(o, kernel='conv', ridge=5e-3, outer_lr=.001) if method.startswith('kip_conv') else o
 
 # %% ../../nbs/baselines/kip.ipynb #946ed2ec
 @patch
 def optimiser(self:KIP)->torch.optim.Optimizer:
-    "Adam on the images"
-    return torch.optim.Adam(self.memory.parameters(), lr=self.o['outer_lr'])
+    "Adam on the images, and on the labels where they are learned"
+    labels = [self.memory.labels] if self.o['learn_labels'] else []
+    return torch.optim.Adam([*self.memory.parameters(), *labels], lr=self.o['outer_lr'])
+
+@patch
+def state(self:KIP)->dict: # as the distiller's, and `labels`
+    "What a checkpoint must hold"
+    labels = self.memory.labels
+    return dict(super(KIP, self).state(), labels=None if labels is None else labels.detach().clone())
+
+@patch
+def load_state(self:KIP,
+    state:dict,  # from `state`
+):
+    "Go on from a checkpoint"
+    super(KIP, self).load_state(state)
+    if self.memory.labels is not None:
+        with torch.no_grad(): self.memory.labels.copy_(state['labels'])
 
 @patch
 def kernel(self:KIP, gen:torch.Generator): # function of two sets of images
@@ -135,7 +157,7 @@ def predict(self:KIP,
 )->Tensor:                # (m, C), float64
     "What regression from the memory says about images"
     (X, Y), K = self.memory.recall(), self.kernel(gen)
-    return _regress(K(x, X), K(X, X), centred(Y, self.memory.d_y), self.o['ridge'])
+    return _regress(K(x, X), K(X, X), centred(Y, self.memory.d_y).double(), self.o['ridge'])
 
 @patch
 def mismatch(self:KIP, gen:torch.Generator)->Tensor: # scalar, differentiable in the memory

@@ -19,13 +19,16 @@ from .kip import KIP
 from .selection import Selection
 
 # %% ../../nbs/baselines/methods.ipynb #2c999ec8
-LEARNERS = dict(dc=GradientMatching, dsa=GradientMatching, dm=DistributionMatching, cafe=CAFE, tm=TrajectoryMatching,
-                kip=KIP, kip_conv=KIP, herding=Selection, k_centre=Selection)
+LEARNERS = dict(dc=GradientMatching, dsa=GradientMatching, dm=DistributionMatching, cafe=CAFE, cafe_dsa=CAFE, tm=TrajectoryMatching,
+                kip=KIP, kip_labels=KIP, kip_conv=KIP, kip_conv_labels=KIP, herding=Selection, k_centre=Selection)
 
 TITLES = dict(dc='matching gradients (DC)', dsa='matching gradients under siamese augmentation (DSA)', dm='matching feature means (DM)',
-              cafe='aligning features of all layers (CAFE)', tm='matching trajectories of experts (TM)',
+              cafe='aligning features of all layers (CAFE)',
+              cafe_dsa='aligning features of all layers under siamese augmentation (CAFE+DSA)', tm='matching trajectories of experts (TM)',
               kip='kernel regression, exact fully connected kernel (KIP)',
+              kip_labels='the same kernel, labels learned, too (KIP)',
               kip_conv='kernel regression, random convolutional features (KIP)',
+              kip_conv_labels='the same features, labels learned, too (KIP)',
               herding='real images chosen by herding', k_centre='real images chosen as centres')
 
 # %% ../../nbs/baselines/methods.ipynb #a6aa2cdc
@@ -55,7 +58,8 @@ def published_protocol(
         return dict(eval_net='widenet', eval_width=1024, eval_loss='squares', eval_schedule='cosine', eval_stable=True,
                     eval_lr=1., eval_decay=0., eval_batch=100, eval_epochs=max(1, 5000//-(-images//100)), eval_augment='')
     own = published(method, ipc, data).get('augment') if augment is None else augment
-    augment = own if method in ('dsa', 'dm', 'tm') else 'crop_scale_rotate45' if method=='dc' and data in ('mnist', 'digits') else ''
+    wide = 'crop_scale_rotate45' if method in ('dc', 'cafe') and data in ('mnist', 'digits') else ''
+    augment = own if method in ('dsa', 'dm', 'tm', 'cafe_dsa') or method=='cafe' and own else wide
     return dict(eval_lr=None if method=='tm' else .01, eval_batch=256, eval_decay=5e-4, eval_schedule='drop', eval_augment=augment,
                 eval_epochs=1000 if augment else 600 if method=='cafe' else 300)
 
@@ -69,5 +73,5 @@ def first_images(
     seed:int=0,  # of noise or draw
 )->Tensor:       # (n_classes*ipc, C, H, W), class after class
     "The images a method starts from"
-    if method in ('dc', 'cafe'): return torch.randn(n_classes*ipc, *x.shape[1:], generator=generator(seed, 'noise')).to(x)
+    if method in ('dc', 'cafe', 'cafe_dsa'): return torch.randn(n_classes*ipc, *x.shape[1:], generator=generator(seed, 'noise')).to(x)
     return x[ClassSampler(y, n_classes).draw(ipc, range(n_classes), generator(seed, 'random'))].clone()

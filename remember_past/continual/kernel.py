@@ -93,8 +93,8 @@ def _ridge(
 # %% ../../nbs/continual/kernel.ipynb #8c6e8f4b
 class KCL(StreamLearner):
     "A kernel classifier for each task, on shared features"
-    settings = dict(lr=.1, decay=.5, momentum=.8, dropout=.5, frequencies=1024, core=20, tau=1e-4)
-    task_free, init = False, 'default'
+    settings = dict(lr=.1, decay=.5, momentum=.8, dropout=.5, frequencies=1024, core=20, tau=1e-4, released=False)
+    options, task_free, init = ('released',), False, 'default'
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -116,7 +116,8 @@ class KCL(StreamLearner):
         "Draw the weights of the features and of the posterior's and the prior's networks, side by side"
         sizes = self.nets.widths[:-1]; f = sizes[-1]
         chain = lambda s: nn.Sequential(*(nn.Linear(a, b) for a, b in zip(s, s[1:])))
-        self.parts = [chain(s) for s in (sizes, [f, 256, 256, 2*f], [f, 256, 256, 2*f])]
+        inference = [[f, f, f, f]]*4 if self.o['released'] else [[f, 256, 256, 2*f]]*2
+        self.parts = [chain(s) for s in (sizes, *inference)]
         drawn = [first_weights(p, [s + 7919*i for s in self.seeds], init) for i, p in enumerate(self.parts)]
         self.cuts = [d.shape[1] for d in drawn]
         return torch.cat(drawn, 1)
@@ -171,11 +172,12 @@ def classified(self:KCL,
     p:float=0.,  # dropout
 )->tuple:        # logits (n, B, K), KL(posterior || prior) (n,)
     "The kernel classifier of a task"
-    (wf, wp, wq), (c, rows), F_ = w.split(self.cuts, 1), self.coreset(task), self.nets.widths[-2]
+    (wf, *ws), (c, rows), F_ = w.split(self.cuts, 1), self.coreset(task), self.nets.widths[-2]
     mask = lambda n: _dropped((len(self.parts[0]), n, F_), p, gens, self.device) if p else None
     hx, hc = self.features(wf, x, mask(x.shape[1])), self.features(wf, c, mask(c.shape[1]))
-    gaussian = lambda h, v: _chained(h.mean(1, keepdim=True), v, self.parts[1], F.elu).chunk(2, -1)
-    (mu, lv), (nu, lw) = gaussian(hc, wp), gaussian(hx, wq)
+    out = lambda h, i: _chained(h.mean(1, keepdim=True), ws[i], self.parts[1 + i], F.elu)
+    inferred = lambda h, part: torch.cat([out(h, i) for i in part], -1).chunk(2, -1)
+    (mu, lv), (nu, lw) = (inferred(h, part) for h, part in zip((hc, hx), torch.arange(len(ws)).chunk(2)))
     eps = torch.stack([torch.randn(self.o['frequencies'], F_, generator=g) for g in gens]).to(self.device)
     omega, (lam, gamma, beta) = mu + (lv/2).exp()*eps, own.T[..., None, None]
     logits = gamma*_ridge(_fourier(hx, omega, self.b), _fourier(hc, omega, self.b), rows, lam.abs() + .01) + beta
@@ -220,5 +222,5 @@ def predict(self:KCL,
     task:int,  # whose coreset and numbers are used
 )->Tensor:     # (n, B)
     "Answer by the task's own classifier"
-    gens = [generator(s, 'answer', task) for s in self.seeds]
-    return self.classified(self.w, self.own[:, task], x, task, gens)[0].argmax(-1)
+    gens, (own, size) = [generator(s, 'answer', task) for s in self.seeds], (self.task, 256) if self.o['released'] else (task, x.shape[1])
+    return torch.cat([self.classified(self.w, self.own[:, own], part, task, gens)[0].argmax(-1) for part in x.split(size, 1)], 1)

@@ -21,6 +21,7 @@ from .store import Store
 class StreamLearner:
     "Observe a stream with several seeds at once; `settings` are the published hyper-parameters"
     settings, init = dict(lr=.01), 'xavier'  # `init`: the published initialisation, see `first_weights`
+    options = ()                             # settings that came later: a record has them where they aren't the default
     task_free = True                         # predicts without the task, on a shared head
 
     def __init__(self,
@@ -203,18 +204,22 @@ class EWC(StreamLearner):
 def _projection(
     gram:np.ndarray,   # (k+1, k+1) inner products of g (first) and the past gradients
     margin:float=0.,   # gamma, the least v
-    eps:float=1e-3,    # added to the diagonal of GG^T
+    ridge:float=1e-3,  # added to the diagonal of GG^T
 )->np.ndarray:         # v, (k,); zeros where nothing is violated
     "The weights of past gradients that GEM adds to g"
     from quadprog import solve_qp  # here, so that only GEM needs it
     Gg, GG = gram[1:, 0], gram[1:, 1:]
     if (Gg >= 0).all(): return np.zeros_like(Gg)
-    return solve_qp((GG + GG.T)/2 + eps*np.eye(len(Gg)), -Gg, np.eye(len(Gg)), np.full(len(Gg), float(margin)))[0]
+    try: return solve_qp((GG + GG.T)/2 + ridge*np.eye(len(Gg)), -Gg, np.eye(len(Gg)), np.full(len(Gg), float(margin)))[0]
+    except ValueError as e:
+        check('definite' not in str(e),
+            f'the gradients of {len(Gg)} past tasks depend on each other, so GEM has no single answer; give a ridge above {ridge:g}')
+        raise
 
 # %% ../../nbs/continual/learners.ipynb #a9e99b4e
 class GEM(StreamLearner):
     "SGD that must not raise the loss on what is kept of past tasks"
-    settings = dict(lr=.01, margin=0., glances=1, clip=None, single=True)
+    settings, options = dict(lr=.01, margin=0., glances=1, clip=None, single=True, ridge=1e-3), ('ridge',)
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -275,7 +280,7 @@ def direction(self:GEM,
     if task == 0: return clipped(self.nets.grad(self.w, x, y, task)[1], clip)
     p = self.around(x, y, task); gram = p.gram.double()
     short = clip_factor(gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt(), clip)
-    v = [_projection(k, self.o['margin']) for k in (short[:, :, None]*gram*short[:, None]).cpu().numpy()]
+    v = [_projection(k, self.o['margin'], self.o['ridge']) for k in (short[:, :, None]*gram*short[:, None]).cpu().numpy()]
     return p.combined((short*torch.tensor(np.insert(np.array(v), 0, 1., axis=1)).to(short)).to(self.w))
 
 @patch

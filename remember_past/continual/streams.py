@@ -230,6 +230,8 @@ def make_stream(
     tasks:int=None,    # T; None: the benchmark's
     per_task:int=None, # samples of a task; None: the benchmark's
     select:bool=False, # test on a tenth of the training set, which then is not streamed
+    batch:int=10,      # samples handed out at a time
+    share:int=None,    # samples a task may keep; None: the benchmark's
 )->Stream:             # nothing is made until it is asked for
     "Make the stream of a benchmark; BadInput for what cannot be"
     check(benchmark in BENCHMARKS, f'there is no benchmark {benchmark!r}; {nearest(benchmark, BENCHMARKS)}')
@@ -243,4 +245,4 @@ def make_stream(
     else: maps, angles = _pixel_maps(o['kind'], T, ds.shape, seed)
     check(len(groups) == T or tasks is None, f'{ds.name} has classes for {len(groups)} tasks, not {T}; give fewer tasks')
     n = n if n is None else min(n, len(ds.y_train))
-    return Stream(benchmark, seed, ds, len(groups), n, o['share'], maps, angles, groups)
+    return Stream(benchmark, seed, ds, len(groups), n, o['share'] if share is None else share, maps, angles, groups, batch)

@@ -61,7 +61,8 @@ def make_streams(
 )->list:             # a stream for each seed
     "The streams of a run"
     seeds = range(o['seed'], o['seed'] + o['seeds'])
-    streams = [make_stream(o['benchmark'], s, data_root, o['data'], o['tasks'], o['per_task'], o['select']) for s in seeds]
+    streams = [make_stream(o['benchmark'], s, data_root, o['data'], o['tasks'], o['per_task'], o['select'],
+                           o.get('stream_batch', 10), o.get('share')) for s in seeds]
     if streams[0].task_known:
         sizes = [len(s.chosen(t)) for s in streams for t in range(s.tasks)]
         check(len(set(sizes)) == 1, f'tasks of {o["data"]} have {min(sizes)} to {max(sizes)} samples, but seeds go by in step; '
@@ -80,7 +81,8 @@ def make_learner(
         shut = lambda group: ~torch.isin(torch.arange(s.n_classes), torch.tensor(group))
         closed = torch.stack([torch.stack([shut(g) for g in v.groups]) for v in streams]).to(device)
     nets = Nets(form, closed) if Nets.fits(form) else ConvNets(form, closed)
-    learner = cls(nets, [v.seed for v in streams], s.shape, s.tasks, s.tasks*s.share, o['init'], device, **{k: o[k] for k in cls.settings})
+    own = {k: o[k] for k in cls.settings if k in o}
+    learner = cls(nets, [v.seed for v in streams], s.shape, s.tasks, s.tasks*s.share, o['init'], device, **own)
     if issubclass(cls, Recall): learner.timed(math.ceil(len(s.chosen(0))/s.batch))
     return learner
 

@@ -161,6 +161,7 @@ _COMPARED = dict(
     expert_lr=_number('their learning rate'), expert_batch=_whole('their batch'),
     kernel=_name('exact and fully connected, or random features of a ConvNet', ('fc', 'conv')),
     ridge=_number('regularisation of the regression'),
+    learn_labels=_flag('learn the labels with the images'),
     hidden=_whole('hidden layers of kernel fc'), nets=_whole('random networks of kernel conv'),
     kernel_width=_whole('their channels'), kernel_depth=_whole('their blocks'),
     rule=_name('how real images are chosen', ('herding', 'k_centre', 'random')))
@@ -202,6 +203,8 @@ _STREAM = dict(
     seed=_whole('first seed', 0), seeds=_whole('how many seeds run side by side'),
     net=_anything('network', 'mlp or pc_cnn', none="the benchmark's own"), width=_whole('its width', none="the network's own"),
     init=_name('how its weights begin', FRESH, none="the method's own", noun='initialisation'),
+    stream_batch=_whole('samples that the stream hands out together'),
+    share=_whole('samples that a learner may keep for each task', none="the benchmark's number"),
     look=_whole('test images for entries of the accuracy matrix that enter no number'))
 
 # %% ../../nbs/lab/settings.ipynb #5e77001a
@@ -211,7 +214,8 @@ _COMPARED_STREAM = dict(
     dropout=_number('share of units that are dropped', least=0, below=1), glances=_whole('times that each batch is seen'),
     clip=_number('largest norm of a gradient', least=0, none='no clipping'),
     n_mem=_whole('samples of the first task that are kept'), lam=_number('weight of the pull to old weights', least=0),
-    margin=_number('least weight of each constraint', least=0), beta=_number('step of the inner meta-update', least=0),
+    margin=_number('least weight of each constraint', least=0), ridge=_number('added to the diagonal of its quadratic programme', least=0),
+    beta=_number('step of the inner meta-update', least=0),
     gamma=_number('step of the outer meta-update', least=0), k=_whole('kept samples in a list', 0), s=_whole('lists for each sample'),
     alpha=_number('first inner rate', least=0), opt_wt=_number('rate of the weights', least=0),
     opt_lr=_number('rate of the inner rates', least=0),
@@ -219,6 +223,7 @@ _COMPARED_STREAM = dict(
     gate=_name('relu: learned rates; step: one rate behind gates', ('relu', 'step')),
     frequencies=_whole('random features of the kernel'), core=_whole('samples kept for each task'),
     tau=_number('weight of the divergence from the prior', least=0),
+    released=_flag('two inference networks, and the test, of the released code'),
     epochs=_whole('epochs of the multitask bound'), batch=_whole('its batch'))
 
 # %% ../../nbs/lab/settings.ipynb #5e77001b
@@ -292,8 +297,14 @@ class _Distillation(_Schema):
               f'method {o["method"]} learns no rate; give a number for eval_lr')
         check(o['start'] == 'noise' or o['method'] == 'full',
               f'setting start is {o["start"]!r}, but method {o["method"]} has no shared bases; leave it out')
+<<<<<<< ours
         own, o = self.protocol(changes), {**o, 'content': _content(o)}
         return {k: v for k, v in o.items() if k not in OPTIONS or k in own or v != OPTIONS[k]}
+=======
+        own, learner = self.protocol(changes), LEARNERS.get(o['method'])
+        later = {**OPTIONS, **({k: learner.settings[k] for k in learner.options} if learner else {})}
+        return {k: v for k, v in o.items() if k not in later or k in own or v != later[k]}
+>>>>>>> theirs
 
 def _content(o): # of a data file that is there; what a record says about one stands
     own = str(o['data']).endswith('.npz') and Path(o['data']).expanduser().is_file()
@@ -339,7 +350,7 @@ class _Episodes(_Schema):
 class _Continual(_Schema):
     families = {'The stream': _STREAM, 'Compared learners': _COMPARED_STREAM, 'Ours': _RECALL}
     base = dict(kind='continual', benchmark='rotations', method='online', data=None, tasks=None, per_task=None, select=False,
-        seed=0, seeds=5, net=None, width=None, init=None, look=500)
+        seed=0, seeds=5, net=None, width=None, init=None, look=500, stream_batch=10, share=None)
     own, first = {m: learner.settings for m, learner in STREAM_LEARNERS.items()}, ('method', 'benchmark')
 
     def settle(self, o, changes):
@@ -349,7 +360,8 @@ class _Continual(_Schema):
         check(o['net'] == 'mlp' or o['method'] not in ('stable_sgd', 'kcl'),
               f'{o["method"]} runs on the perceptron here; leave out net: {o["net"]}')
         check(not issubclass(learner, Recall) or o['clip'] is not None, f'{o["method"]} always clips; give a number of 0 or more for clip')
-        return o
+        known = self.known(o)
+        return {k: v for k, v in o.items() if k not in ('stream_batch', 'share', *learner.options) or v != known[k]}
 
 # %% ../../nbs/lab/settings.ipynb #d85261c7
 _SCHEMAS = dict(distillation=_Distillation(), extrapolation=_Extrapolation(), images=_Episodes(), continual=_Continual())
