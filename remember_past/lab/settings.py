@@ -297,14 +297,9 @@ class _Distillation(_Schema):
               f'method {o["method"]} learns no rate; give a number for eval_lr')
         check(o['start'] == 'noise' or o['method'] == 'full',
               f'setting start is {o["start"]!r}, but method {o["method"]} has no shared bases; leave it out')
-<<<<<<< ours
-        own, o = self.protocol(changes), {**o, 'content': _content(o)}
-        return {k: v for k, v in o.items() if k not in OPTIONS or k in own or v != OPTIONS[k]}
-=======
-        own, learner = self.protocol(changes), LEARNERS.get(o['method'])
+        own, learner, o = self.protocol(changes), LEARNERS.get(o['method']), {**o, 'content': _content(o)}
         later = {**OPTIONS, **({k: learner.settings[k] for k in learner.options} if learner else {})}
         return {k: v for k, v in o.items() if k not in later or k in own or v != later[k]}
->>>>>>> theirs
 
 def _content(o): # of a data file that is there; what a record says about one stands
     own = str(o['data']).endswith('.npz') and Path(o['data']).expanduser().is_file()
