@@ -64,16 +64,13 @@ class Memory:
         classes:list=None,   # class names in label order; None for queries that are not labels
         whitening=None,      # the fitted `Standardize` or `ZCA` of the images, or None
         meta:dict=None,      # settings, accuracy and whatever else should travel with the file
-        labels:Tensor=None,  # learned labels of free images (K, number of classes); None: their class numbers
     ):
         self.bases, self.coefs, self.scale = bases, coefs, scale
-        self.classes, self.whitening, self.meta, self.labels = list(classes or []), whitening, dict(meta or {}), labels
+        self.classes, self.whitening, self.meta = list(classes or []), whitening, dict(meta or {})
         check(bases.ndim==4, f'bases have shape {tuple(bases.shape)}; give (K, channels, height, width)')
         K, C = len(bases), len(self.classes)
         if coefs is None: check(C and K%C==0, f'{K} free images cannot be shared out evenly to {C} classes')
         else: check(coefs.ndim==3 and coefs.shape[2]==K, f'coefficients have shape {tuple(coefs.shape)} for {K} bases; give (r, d_y, K)')
-        check(labels is None or coefs is None and tuple(labels.shape)==(K, C),
-              f'{K} bases and {C} classes cannot have the labels that were given; give free images, and {K} x {C} labels')
 
 # %% ../nbs/02_memory.ipynb #d6131b82
 @patch(as_prop=True)
@@ -211,16 +208,14 @@ def from_images(cls:Memory,
 @patch
 def recall(self:Memory,
     y:Tensor=None,  # class numbers (N,), or query vectors (N, d_y); None: every class once
-)->tuple:           # images (N*r, C, H, W) in whitened space; their labels (N*r,) or rows of learned ones, or queries (N*r, d_y)
+)->tuple:           # images (N*r, C, H, W) in whitened space; their labels (N*r,), or queries (N*r, d_y)
     "Recall the synthetic set for these queries, the r images of one query side by side (Eq. 2)"
     if y is None: y = torch.arange(self.d_y, device=self.bases.device)
     if self.coefs is not None: x = mix(coefficients(self.coefs, y), self.bases, self.scale)
     elif y.is_floating_point(): x = mix(coefficients(fixed_addressing(self.d_y, self.r).to(self.bases), y), self.bases, self.scale)
     else:
         as_query(y, self.d_y)
-        of_class = lambda t: t.unflatten(0, (self.d_y, self.r))[y.long()].flatten(0, 1)
-        x = of_class(enlarge(self.bases, self.scale))
-        if self.labels is not None: return x, of_class(self.labels)
+        x = enlarge(self.bases, self.scale).unflatten(0, (self.d_y, self.r))[y.long()].flatten(0, 1)
     return x, y.repeat_interleave(self.r, 0)
 
 # %% ../nbs/02_memory.ipynb #72c2fce9
@@ -240,8 +235,7 @@ def to_dataset(self:Memory)->TensorDataset: # images in whitened space, and labe
 def copy(self:Memory)->Memory: # with tables of its own, detached
     "Copy the memory, to change it without changing this one"
     coefs = None if self.coefs is None else self.coefs.detach().clone()
-    labels = None if self.labels is None else self.labels.detach().clone()
-    return Memory(self.bases.detach().clone(), coefs, self.scale, self.classes, self.whitening, self.meta, labels)
+    return Memory(self.bases.detach().clone(), coefs, self.scale, self.classes, self.whitening, self.meta)
 
 @patch
 def to(self:Memory,
@@ -250,8 +244,7 @@ def to(self:Memory,
     "Move the memory to another device"
     coefs = None if self.coefs is None else self.coefs.detach().to(device)
     white = self.whitening.to(device) if self.whitening is not None else None
-    labels = None if self.labels is None else self.labels.detach().to(device)
-    return Memory(self.bases.detach().to(device), coefs, self.scale, self.classes, white, self.meta, labels)
+    return Memory(self.bases.detach().to(device), coefs, self.scale, self.classes, white, self.meta)
 
 # %% ../nbs/02_memory.ipynb #c63c9006
 @patch
@@ -268,44 +261,6 @@ def load(cls:Memory,
 )->Memory:     # the memory with its whitening and `meta`
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
     return cls(**read_memory(path))
-
-# %% ../nbs/02_memory.ipynb #017290fb
-@patch
-def save(self:Memory,
-    path,            # file name, usually *.safetensors; its folder is made
-    extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` ignores them
-)->Path:             # the same path
-    "Write the memory, its whitening, class names and `meta` to one file, at once or not at all"
-    path = Path(path)
-    tensors = {k: t for k, t in dict(bases=self.bases, coefs=self.coefs, labels=self.labels).items() if t is not None}
-    white, more = self.whitening.state() if self.whitening is not None else (None, {})
-    tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
-    tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
-    head = dict(format=_FORMAT, scale=self.scale, classes=self.classes, whitening=white, meta=self.meta, digest=digest(tensors))
-    return write_bytes(path, save(tensors, {'remember_past': json.dumps(head, sort_keys=True)}))
-
-# %% ../nbs/02_memory.ipynb #5a95f419
-@patch(cls_method=True)
-def load(cls:Memory,
-    path,      # file written by `Memory.save`
-)->Memory:     # the memory with its whitening and `meta`
-    "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
-    head, tensors = read_tensors(path)
-    try: head = json.loads(head.get('remember_past', '{}'))
-    except (ValueError, RecursionError): head = {}
-    ours = isinstance(head, dict) and head.get('format')==_FORMAT and 'bases' in tensors
-    check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
-    same = head.get('digest')==digest(tensors)
-    check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
-    sane = type(head.get('scale')) is int and 1<=head['scale']<=64
-    sane = sane and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
-    sane = sane and ('coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
-    check(sane, f'{path} has a header that cannot be; fetch it again')
-    white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
-    try:
-        white = whitening_from(head['whitening'], white) if head['whitening'] else None
-        return cls(tensors['bases'], tensors.get('coefs'), head['scale'], head['classes'], white, head['meta'], tensors.get('labels'))
-    except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None
 
 # %% ../nbs/02_memory.ipynb #0ccaa6d5
 @patch
