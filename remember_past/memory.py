@@ -64,13 +64,16 @@ class Memory:
         classes:list=None,   # class names in label order; None for queries that are not labels
         whitening=None,      # the fitted `Standardize` or `ZCA` of the images, or None
         meta:dict=None,      # settings, accuracy and whatever else should travel with the file
+        labels:Tensor=None,  # learned labels of free images (K, number of classes); None: their class numbers
     ):
         self.bases, self.coefs, self.scale = bases, coefs, scale
-        self.classes, self.whitening, self.meta = list(classes or []), whitening, dict(meta or {})
+        self.classes, self.whitening, self.meta, self.labels = list(classes or []), whitening, dict(meta or {}), labels
         check(bases.ndim==4, f'bases have shape {tuple(bases.shape)}; give (K, channels, height, width)')
         K, C = len(bases), len(self.classes)
         if coefs is None: check(C and K%C==0, f'{K} free images cannot be shared out evenly to {C} classes')
         else: check(coefs.ndim==3 and coefs.shape[2]==K, f'coefficients have shape {tuple(coefs.shape)} for {K} bases; give (r, d_y, K)')
+        check(labels is None or coefs is None and tuple(labels.shape)==(K, C),
+              f'{K} bases and {C} classes cannot have the labels that were given; give free images, and {K} x {C} labels')
 
 # %% ../nbs/02_memory.ipynb #d6131b82
 @patch(as_prop=True)
@@ -208,14 +211,16 @@ def from_images(cls:Memory,
 @patch
 def recall(self:Memory,
     y:Tensor=None,  # class numbers (N,), or query vectors (N, d_y); None: every class once
-)->tuple:           # images (N*r, C, H, W) in whitened space; their labels (N*r,), or queries (N*r, d_y)
+)->tuple:           # images (N*r, C, H, W) in whitened space; their labels (N*r,) or rows of learned ones, or queries (N*r, d_y)
     "Recall the synthetic set for these queries, the r images of one query side by side (Eq. 2)"
     if y is None: y = torch.arange(self.d_y, device=self.bases.device)
     if self.coefs is not None: x = mix(coefficients(self.coefs, y), self.bases, self.scale)
     elif y.is_floating_point(): x = mix(coefficients(fixed_addressing(self.d_y, self.r).to(self.bases), y), self.bases, self.scale)
     else:
         as_query(y, self.d_y)
-        x = enlarge(self.bases, self.scale).unflatten(0, (self.d_y, self.r))[y.long()].flatten(0, 1)
+        of_class = lambda t: t.unflatten(0, (self.d_y, self.r))[y.long()].flatten(0, 1)
+        x = of_class(enlarge(self.bases, self.scale))
+        if self.labels is not None: return x, of_class(self.labels)
     return x, y.repeat_interleave(self.r, 0)
 
 # %% ../nbs/02_memory.ipynb #72c2fce9
@@ -235,7 +240,8 @@ def to_dataset(self:Memory)->TensorDataset: # images in whitened space, and labe
 def copy(self:Memory)->Memory: # with tables of its own, detached
     "Copy the memory, to change it without changing this one"
     coefs = None if self.coefs is None else self.coefs.detach().clone()
-    return Memory(self.bases.detach().clone(), coefs, self.scale, self.classes, self.whitening, self.meta)
+    labels = None if self.labels is None else self.labels.detach().clone()
+    return Memory(self.bases.detach().clone(), coefs, self.scale, self.classes, self.whitening, self.meta, labels)
 
 @patch
 def to(self:Memory,
@@ -244,7 +250,8 @@ def to(self:Memory,
     "Move the memory to another device"
     coefs = None if self.coefs is None else self.coefs.detach().to(device)
     white = self.whitening.to(device) if self.whitening is not None else None
-    return Memory(self.bases.detach().to(device), coefs, self.scale, self.classes, white, self.meta)
+    labels = None if self.labels is None else self.labels.detach().to(device)
+    return Memory(self.bases.detach().to(device), coefs, self.scale, self.classes, white, self.meta, labels)
 
 # %% ../nbs/02_memory.ipynb #c63c9006
 @patch
