@@ -67,7 +67,9 @@ def rp_distill(
     s, device = read_settings(settings or (), params), str(pick_device(device))
     check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     here = present(s['data'])
-    if dry_run and not here: print(f'{title_of(s)}: the data is not in {data_root()}, so nothing was timed; rp_data {s["data"]} fetches it'); return
+    if dry_run and not here:
+        print(f'{title_of(s)}: the data is not in {data_root()}, so nothing was timed; rp_data {s["data"]} fetches it')
+        return
     check_budget(s)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
     if dry_run: print(f'{title_of(s)}{cost_text(s, device)}'); return

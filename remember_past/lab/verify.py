@@ -92,7 +92,8 @@ def verify(
     said = f'recorded {spread(old)}, again {spread(new)}'
     if far == math.inf: return dict(ok=None, text=f'{said}, but one network each cannot be compared; give --nets 2 or more')
     text = f'{said} with {len(new)} networks: {apart:.1f} apart, {far:.1f} allowed'
-    if apart <= far and far > _TELLING: return dict(ok=None, text=f'{text}, which is too much to tell right from wrong; {_how_many(old, new)}')
+    if apart <= far and far > _TELLING:
+        return dict(ok=None, text=f'{text}, which is too much to tell right from wrong; {_how_many(old, new)}')
     return dict(ok=bool(apart <= far), text=text)
 
 # %% ../../nbs/lab/verify.ipynb #99585ed4
