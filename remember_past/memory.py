@@ -12,10 +12,9 @@ from fastcore.basics import patch
 import torch, torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
-from safetensors.torch import save
 from .errors import BadInput, check
 from .data.load import ClassSampler
-from .atomic_files import read_tensors, write_bytes
+from .atomic_files import read_tensors, write_tensors
 from .hashes import digest
 from .data.whiten import whitening_from
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
@@ -263,9 +262,8 @@ def save(self:Memory,
     tensors = {'bases': self.bases} if self.coefs is None else {'bases': self.bases, 'coefs': self.coefs}
     white, more = self.whitening.state() if self.whitening is not None else (None, {})
     tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
-    tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
     head = dict(format=_FORMAT, scale=self.scale, classes=self.classes, whitening=white, meta=self.meta, digest=digest(tensors))
-    return write_bytes(path, save(tensors, {'remember_past': json.dumps(head, sort_keys=True)}))
+    return write_tensors(path, tensors, head)
 
 # %% ../nbs/02_memory.ipynb #5a95f419
 @patch(cls_method=True)
