@@ -6,17 +6,15 @@
 __all__ = ['budget', 'smaller', 'rows_for', 'Memory']
 
 # %% ../nbs/02_memory.ipynb #470d0b88
-import json, math
+import math
 from pathlib import Path
 from fastcore.basics import patch
 import torch, torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
-from .errors import BadInput, check
+from .errors import check
 from .data.load import ClassSampler
-from .atomic_files import read_tensors, write_tensors
-from .hashes import digest
-from .data.whiten import whitening_from
+from .memory_file import read_memory, write_memory
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 
 # %% ../nbs/02_memory.ipynb #5970465e
@@ -248,45 +246,21 @@ def to(self:Memory,
     white = self.whitening.to(device) if self.whitening is not None else None
     return Memory(self.bases.detach().to(device), coefs, self.scale, self.classes, white, self.meta)
 
-# %% ../nbs/02_memory.ipynb #99d641df
-_FORMAT = 'remember_past memory 1'
-
-# %% ../nbs/02_memory.ipynb #017290fb
+# %% ../nbs/02_memory.ipynb #c63c9006
 @patch
 def save(self:Memory,
     path,            # file name, usually *.safetensors; its folder is made
     extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` ignores them
 )->Path:             # the same path
     "Write the memory, its whitening, class names and `meta` to one file, at once or not at all"
-    path = Path(path)
-    tensors = {'bases': self.bases} if self.coefs is None else {'bases': self.bases, 'coefs': self.coefs}
-    white, more = self.whitening.state() if self.whitening is not None else (None, {})
-    tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
-    head = dict(format=_FORMAT, scale=self.scale, classes=self.classes, whitening=white, meta=self.meta, digest=digest(tensors))
-    return write_tensors(path, tensors, head)
+    return write_memory(self, path, extra)
 
-# %% ../nbs/02_memory.ipynb #5a95f419
 @patch(cls_method=True)
 def load(cls:Memory,
     path,      # file written by `Memory.save`
 )->Memory:     # the memory with its whitening and `meta`
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
-    head, tensors = read_tensors(path)
-    try: head = json.loads(head.get('remember_past', '{}'))
-    except (ValueError, RecursionError): head = {}
-    ours = isinstance(head, dict) and head.get('format')==_FORMAT and 'bases' in tensors
-    check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
-    same = head.get('digest')==digest(tensors)
-    check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
-    sane = type(head.get('scale')) is int and 1<=head['scale']<=64
-    sane = sane and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
-    sane = sane and ('coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
-    check(sane, f'{path} has a header that cannot be; fetch it again')
-    white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
-    try:
-        white = whitening_from(head['whitening'], white) if head['whitening'] else None
-        return cls(tensors['bases'], tensors.get('coefs'), head['scale'], head['classes'], white, head['meta'])
-    except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None
+    return cls(**read_memory(path))
 
 # %% ../nbs/02_memory.ipynb #0ccaa6d5
 @patch

@@ -16,7 +16,8 @@ from ..data.load import load_data, pick_device, ClassSampler
 from ..data.whiten import fit_whitening
 from ..nets import make_net
 from .settings import METHOD_TITLES, OPTIONS, Kind
-from .runs import Run, held_back, waits
+from ..checkpoints import held_back
+from .runs import Run, waits
 from ..hashes import plain
 from ..memory import Memory, budget, rows_for, smaller
 from ..engine.cost import memory_for
@@ -283,6 +284,7 @@ def _title(
     s, net, by = settings, settings.get('eval_net'), settings.get('protocol')
     size = '' if s['method'] == 'all' else f', {s["ipc"]} image{"s" if s["ipc"] > 1 else ""} per class'
     more = ' from real images' if s.get('start') == 'real' else ''
+    more += ' by stages' if s.get('stages') else ''
     more += (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {s["seed"]}' if s['seed'] else '')
     return f'{Path(str(s["data"])).stem}{size}, {_SHORT.get(s["method"], s["method"])}{more}' 
 

@@ -134,11 +134,13 @@ def read_params(
     return read_params(root, profile, other) | dict(only=params['only'], notebook=params['notebook'])
 
 # %% ../../nbs/lab/params.ipynb #7750cd3e
+def _is_one(v): return isinstance(v, list) and len(v) > 0 and all(isinstance(s, dict) for s in v)  # stages are one value
+
 def _spread(
     line:dict,   # settings; lists stand for each of their values
 )->list:         # dictionaries without lists
     "The grid that a line of `experiments` stands for"
-    values = [v if isinstance(v, list) else [v] for v in line.values()]
+    values = [v if isinstance(v, list) and not _is_one(v) else [v] for v in line.values()]
     n = math.prod(map(len, values))
     check(n <= 10_000, f'a line of experiments stands for {n:,} experiments; 10,000 are the most')
     return [dict(zip(line, each)) for each in itertools.product(*values)]
@@ -163,10 +165,11 @@ def _expand(
 def _plain_values(
     settings:dict,  # settings as a file or a command line gives them
 )->dict:            # the same
-    "`BadInput` unless every key is a word and every value a number, a word, true, false or null"
+    "`BadInput` unless every key is a word and every value a number, a word, true, false, null or a list of stages"
     for k, v in settings.items():
         check(isinstance(k, str), f'{k!r} is no setting; write key: value')
-        check(v is None or isinstance(v, (bool, int, float, str)), f'setting {k} must be one number or word but is {str(v)[:60]}')
+        check(v is None or isinstance(v, (bool, int, float, str)) or _is_one(v),
+              f'setting {k} must be one number or word but is {str(v)[:60]}')
         check(not isinstance(v, float) or math.isfinite(v), f'setting {k} is {v}; give a finite number')
         fits = not isinstance(v, (int, float)) or abs(v) < 1e15 or isinstance(v, float) and v < 1e300
         check(fits, f'setting {k} is {str(v)[:30]}; give a smaller number')

@@ -20,6 +20,7 @@ from .console import command, settle
 from .distillation import Distillation, check_budget, load_whitened, run_distillation
 from .params import read_settings
 from .progress import Line
+from .settings import settings_help
 from .tables import hand_over, pm
 
 # %% ../../nbs/lab/torchrun.ipynb #be50f7e0
@@ -91,7 +92,7 @@ def _on_all_ranks(
     except _Nothing: _leave()
 
 # %% ../../nbs/lab/torchrun.ipynb #2f964989
-@command
+@command(more=settings_help)
 def torchrun(
     settings:Param('settings as KEY=VALUE, as data=digits inits=2; the others are the paper\'s', str, nargs='*', opt=False)=None,
     params:str=None,               # YAML file of settings; pairs on the command line win

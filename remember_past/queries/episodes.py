@@ -18,7 +18,8 @@ from ..memory import Memory
 from ..bptt import unroll, end_loss, draw_batches
 from ..train import generator, draw_seed, train_all
 from ..engine.choose import steps_for
-from ..distill import Distiller, backward, copy_state
+from ..checkpoints import copy_state
+from ..distill import Distiller, backward
 from .images import QueryNet, on_images, pooled, slot_set, with_weights
 
 # %% ../../nbs/queries/episodes.ipynb #48b12feb
