@@ -269,44 +269,6 @@ def load(cls:Memory,
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
     return cls(**read_memory(path))
 
-# %% ../nbs/02_memory.ipynb #017290fb
-@patch
-def save(self:Memory,
-    path,            # file name, usually *.safetensors; its folder is made
-    extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` ignores them
-)->Path:             # the same path
-    "Write the memory, its whitening, class names and `meta` to one file, at once or not at all"
-    path = Path(path)
-    tensors = {k: t for k, t in dict(bases=self.bases, coefs=self.coefs, labels=self.labels).items() if t is not None}
-    white, more = self.whitening.state() if self.whitening is not None else (None, {})
-    tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
-    tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
-    head = dict(format=_FORMAT, scale=self.scale, classes=self.classes, whitening=white, meta=self.meta, digest=digest(tensors))
-    return write_bytes(path, save(tensors, {'remember_past': json.dumps(head, sort_keys=True)}))
-
-# %% ../nbs/02_memory.ipynb #5a95f419
-@patch(cls_method=True)
-def load(cls:Memory,
-    path,      # file written by `Memory.save`
-)->Memory:     # the memory with its whitening and `meta`
-    "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
-    head, tensors = read_tensors(path)
-    try: head = json.loads(head.get('remember_past', '{}'))
-    except (ValueError, RecursionError): head = {}
-    ours = isinstance(head, dict) and head.get('format')==_FORMAT and 'bases' in tensors
-    check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
-    same = head.get('digest')==digest(tensors)
-    check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
-    sane = type(head.get('scale')) is int and 1<=head['scale']<=64
-    sane = sane and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
-    sane = sane and ('coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
-    check(sane, f'{path} has a header that cannot be; fetch it again')
-    white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
-    try:
-        white = whitening_from(head['whitening'], white) if head['whitening'] else None
-        return cls(tensors['bases'], tensors.get('coefs'), head['scale'], head['classes'], white, head['meta'], tensors.get('labels'))
-    except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None
-
 # %% ../nbs/02_memory.ipynb #0ccaa6d5
 @patch
 def check_whitening(self:Memory,

@@ -24,7 +24,7 @@ def write_memory(
     extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `read_memory` ignores them
 )->Path:             # the same path
     "Write a memory, its whitening, class names and `meta` to one file, at once or not at all"
-    tensors = {'bases': memory.bases} if memory.coefs is None else {'bases': memory.bases, 'coefs': memory.coefs}
+    tensors = {k: t for k, t in dict(bases=memory.bases, coefs=memory.coefs, labels=memory.labels).items() if t is not None}
     white, more = memory.whitening.state() if memory.whitening is not None else (None, {})
     tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
     tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
@@ -34,7 +34,7 @@ def write_memory(
 # %% ../nbs/memory_file.ipynb #5a95f419
 def read_memory(
     path,     # file written by `write_memory`
-)->dict:      # bases, coefs, scale, classes, whitening, meta: the arguments of `Memory`
+)->dict:      # bases, coefs, scale, classes, whitening, meta, labels: the arguments of `Memory`
     "Read a memory file and check it; raises `BadInput` for one that is damaged or not a memory"
     head, tensors = read_tensors(path)
     try: head = json.loads(head.get('remember_past', '{}'))
@@ -51,4 +51,4 @@ def read_memory(
     try: white = whitening_from(head['whitening'], white) if head['whitening'] else None
     except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None
     return dict(bases=tensors['bases'], coefs=tensors.get('coefs'), scale=head['scale'], classes=head['classes'],
-                whitening=white, meta=head['meta'])
+                whitening=white, meta=head['meta'], labels=tensors.get('labels'))
