@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from .errors import check, nearest
 from .data.augment import Augment
-from .nets import fresh_params
+from .nets import checked_net, fresh_params
 from .memory import Memory
 from .train import generator, draw_seed, train_all, epochs
 from .engine.choose import steps_for
@@ -155,7 +155,7 @@ def train_nets(
 # %% ../nbs/05_evaluate.ipynb #f61ae987
 def evaluate(
     memory:Memory,    # what to evaluate
-    net:nn.Module,    # the network's form; need not be the one it was distilled with
+    net,              # the network's form, or a function that builds it; need not be the one it was distilled with
     x:Tensor,         # test images (N, C, H, W), whitened, or as they were loaded (`raw`)
     y:Tensor,         # test labels (N,)
     whitening=None,   # the whitening that `x` was given
@@ -171,6 +171,7 @@ def evaluate(
     shape = tuple(x.shape[1:])
     check(shape==memory.shape, f'test images have shape {shape} but the memory recalls {memory.shape}; they must agree')
     if raw and memory.whitening: x = memory.whitening.apply(x)
+    net = checked_net(net, x, len(memory.classes) or None)
     began, (X, Y) = time.perf_counter(), memory.recall()
     if memory.labels is not None and protocol.get('loss')!='squares': Y = Y.argmax(1)
     accs = train_nets(net, X.detach(), Y, x, y, seed, callback, **protocol)

@@ -155,3 +155,22 @@ def fresh_params(
     drawn = [_redrawn(net, seed + i) for i in range(n or 1)]
     place = {k: p.device for k, p in net.named_parameters()}
     return {k: (drawn[0][k] if n is None else torch.stack([d[k] for d in drawn])).to(place[k]) for k in place}
+
+# %% ../nbs/06_nets.ipynb #96bd9256
+def checked_net(
+    net,             # a network, or a function without arguments that builds one
+    x:torch.Tensor,  # images (N, C, H, W); the first two are shown to it
+    n_classes=None,  # outputs that it must have; None: any
+)->nn.Module:        # the network
+    "The network, built if need be; BadInput for frozen weights, or for outputs that don't fit the classes"
+    if not isinstance(net, nn.Module) and callable(net): net = net()
+    check(isinstance(net, nn.Module), f'the network is a {type(net).__name__}; give a torch.nn.Module, or a function that builds one')
+    frozen = [k for k, p in net.named_parameters() if not p.requires_grad]
+    check(not frozen, f'the network has frozen weights (requires_grad=False): {", ".join(frozen[:3])}; every weight is drawn and trained '
+                      'afresh here, so thaw them, or keep the frozen part outside and distil its features')
+    if n_classes is None: return net
+    own = next(net.parameters(), x)
+    with torch.no_grad(): out = tuple(net(x[:2].to(own)).shape)
+    check(len(out)==2 and out[1]==n_classes, f'the network answers {out} for {len(x[:2])} images, but there are {n_classes} classes; '
+                                             f'give it {n_classes} outputs')
+    return net

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ..errors import check, nearest
 from ..data.load import ClassSampler
 from ..data.augment import Augment
-from ..nets import fresh_params
+from ..nets import checked_net, fresh_params
 from ..memory import Memory
 from ..train import generator, draw_seed
 from ..engine.choose import steps_for
-from ..distill import Distiller, Diverged
+from ..distill import Distiller, Diverged, check_real
 
 # %% ../../nbs/baselines/learner.ipynb #99798082
 SHARED = dict(
@@ -42,8 +42,8 @@ class Learner(Distiller):
     ):
         for k in settings: check(k in self.settings, f'{type(self).__name__} has no setting {k!r}; {nearest(k, self.settings)}')
         self.o = {**self.settings, **settings}
-        check(tuple(x.shape[1:])==memory.shape,
-              f'real images have shape {tuple(x.shape[1:])} but the memory recalls {memory.shape}; they must agree')
+        check_real(memory, x, y, True)
+        y, net = y.long(), checked_net(net, x, memory.d_y)
         self.memory, self.x, self.y, self.net = memory, x, y, net
         self.steps, self.sampler, self.augment = steps_for(net), ClassSampler(y, memory.d_y), Augment(self.o.get('augment', ''))
         for p in memory.parameters(): p.requires_grad_()

@@ -17,7 +17,7 @@ from ..nets import make_net
 from ..memory import Memory
 from ..evaluate import evaluate
 from .console import command, settle
-from .experiments import title_of, kind_of
+from .experiments import run_of, title_of, kind_of
 from .distillation import ON_REAL, check_budget, cost_text, protocol_of, run_distillation
 from .settings import DEFAULTS, settings_help
 from .params import known_data, read_settings
@@ -59,20 +59,25 @@ def rp_distill(
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
     runs:str='runs',               # folder of runs, where an interrupted one goes on
+    fresh:bool=False,              # learn and score again what is there
     dry_run:bool=False,            # only predict time and memory
 ):
     "Distil a data set into a memory file, and score it"
     settle()
     s, device = read_settings(settings or (), params), str(pick_device(device))
     check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
+    here = present(s['data'])
+    if dry_run and not here:
+        print(f'{title_of(s)}: the data is not in {data_root()}, so nothing was timed; rp_data {s["data"]} fetches it')
+        return
     check_budget(s)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
     if dry_run: print(f'{title_of(s)}{cost_text(s, device)}'); return
     write_bytes(Path(out).with_name(f'.writable.{os.getpid()}'), b'').unlink()  # else refused here, before anything is learned
-    line = Line([s]); line.start(0)
-    record = run_distillation(s, runs, device, progress=line)
+    line, old = Line([s]), run_of(runs, s, create=False).done and not fresh; line.start(0)
+    record = run_distillation(s, runs, device, progress=line, fresh=fresh)
     ours = pm((record['mean'], record['std']))
-    line.end(f'{ours} %')
+    line.end(f'{ours} %' + f', made {record["date"]}; --fresh makes it again'*old)
     hand_over(record, out)
     nets, minutes = len(record['accuracy']), record['minutes']
     print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {ours} % with {nets} fresh networks, {minutes:.1f} minutes')

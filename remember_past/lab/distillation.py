@@ -13,6 +13,7 @@ from fastcore.basics import store_attr, patch
 from pathlib import Path
 from ..errors import check
 from ..data.load import load_data, pick_device, ClassSampler
+from ..data.files import content_digest
 from ..data.whiten import fit_whitening
 from ..nets import make_net
 from .settings import METHOD_TITLES, OPTIONS, Kind
@@ -36,6 +37,8 @@ def load_whitened(
     device='cpu',   # torch device
 )->tuple:           # whitened Dataset whose test part is what the experiment is scored on; the whitening
     "Images to learn from and images to be scored on, whitened alike"
+    same = o.get('content') in (None, content_digest(o['data']))
+    check(same, f'{o["data"]} has changed since these settings were made; put the old file back, or distil the new one')
     ds = load_data(o['data'], root, o['val'], seed=0)
     if o['select']: ds.x_test, ds.y_test = ds.x_val, ds.y_val
     else: ds = ds.joined()
@@ -123,7 +126,8 @@ def learning(
     o:dict,  # complete settings
 )->dict:     # those that its memory depends on
     "What is learned, without how it is evaluated"
-    return plain({k: v for k,v in o.items() if k!='protocol' and not k.startswith('eval_')})
+    other = ('protocol', 'data') if o.get('content') else ('protocol',) # the same images may lie somewhere else
+    return plain({k: v for k,v in o.items() if k not in other and not k.startswith('eval_')})
 
 # %% ../../nbs/lab/distillation.ipynb #06203848
 def protocol_of(

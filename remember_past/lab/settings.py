@@ -8,12 +8,14 @@ __all__ = ['METHOD_TITLES', 'EPISODE_TITLES', 'DEFAULTS', 'OPTIONS', 'Setting', 
 
 # %% ../../nbs/lab/settings.ipynb #5e770004
 import textwrap
+from pathlib import Path
 from typing import Callable
 from inspect import Parameter, Signature
 from fastcore.basics import store_attr
 from ..errors import check, nearest
 from ..data.augment import Augment
 from ..data.whiten import WHITENINGS
+from ..data.files import content_digest
 from ..nets import NETS
 from ..curricula import CURRICULUM, check_stages
 from ..distill import OUTER, check_loop
@@ -84,6 +86,8 @@ METHOD_TITLES = dict(
 # %% ../../nbs/lab/settings.ipynb #5e77000e
 _DATA = dict(
     data=_anything('data set', 'a name, or the path of an .npz file'),
+    content=Setting('digest of what a data file of your own holds; found when left out', '16 hexadecimal digits',
+                    lambda v: isinstance(v, str) and len(v) == 16, 'a data set known by name'),
     val=_number('share of the training set that is split off for validation', least=0, below=1),
     select=_flag('leave the test set alone: learn without the validation split, score on it'),
     whiten=_name('how images are whitened', WHITENINGS),
@@ -269,7 +273,7 @@ class _Schema:
 # %% ../../nbs/lab/settings.ipynb #05a68ca3
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
-OPTIONS = dict(start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
+OPTIONS = dict(content=None, start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
     **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
@@ -293,9 +297,13 @@ class _Distillation(_Schema):
               f'method {o["method"]} learns no rate; give a number for eval_lr')
         check(o['start'] == 'noise' or o['method'] == 'full',
               f'setting start is {o["start"]!r}, but method {o["method"]} has no shared bases; leave it out')
-        own, learner = self.protocol(changes), LEARNERS.get(o['method'])
+        own, learner, o = self.protocol(changes), LEARNERS.get(o['method']), {**o, 'content': _content(o)}
         later = {**OPTIONS, **({k: learner.settings[k] for k in learner.options} if learner else {})}
         return {k: v for k, v in o.items() if k not in later or k in own or v != later[k]}
+
+def _content(o): # of a data file that is there; what a record says about one stands
+    own = str(o['data']).endswith('.npz') and Path(o['data']).expanduser().is_file()
+    return o['content'] or (content_digest(o['data']) if own else None)
 
 def _check_loops(o): # those of all stages
     if o['method'] not in LEARNERS:
@@ -308,12 +316,12 @@ class _Extrapolation(_Distillation):
     first = ('method', 'ipc')
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
-    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS or k == 'start'}, **changed}
+    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS or k in ('content', 'start')}, **changed}
 
     def protocol(self, changes): return {}
     def known(self, changes):
         known = {**super().known({**self.changed, **changes}), **self.changed}
-        return {k: v for k, v in known.items() if k not in OPTIONS or k == 'start'}
+        return {k: v for k, v in known.items() if k not in OPTIONS or k in ('content', 'start')}
     def settle(self, o, changes):
         return super().settle({**o, 'ways': str(o['ways'])}, changes)
 

@@ -57,6 +57,21 @@ def _allowed(
     pooled = sum(len(a)*statistics.pvariance(a) for a in (old, new))/(n+m-2)
     return max(.5, float(t.ppf(.9995, n+m-2))*math.sqrt(pooled*(1/n+1/m)))
 
+# %% ../../nbs/lab/verify.ipynb #ac821186
+_TELLING = 5. # points; where more are allowed, a mean within the limits says nothing
+
+def _how_many(
+    old:list,  # recorded accuracies, percent
+    new:list,  # those of the networks trained again
+)->str:        # what to do
+    "How many fresh networks would bring the limits under `_TELLING`, if they scatter as these do"
+    from scipy.stats import t
+    n, m = len(old), len(new)
+    s = math.sqrt(sum(len(a)*statistics.pvariance(a) for a in (old, new))/(n + m - 2))
+    enough = next((k for k in range(m + 1, 201) if t.ppf(.9995, n + k - 2)*s*math.sqrt(1/n + 1/k) <= _TELLING), None)
+    return f'give --nets {enough} or more' if enough else f'the {n} recorded networks are too few for any number of new ones'
+
+
 # %% ../../nbs/lab/verify.ipynb #be348dbd
 def verify(
     settings:dict,   # complete settings of an experiment
@@ -76,7 +91,10 @@ def verify(
     spread = lambda a: pm((statistics.mean(a), statistics.stdev(a) if len(a) > 1 else None))
     said = f'recorded {spread(old)}, again {spread(new)}'
     if far == math.inf: return dict(ok=None, text=f'{said}, but one network each cannot be compared; give --nets 2 or more')
-    return dict(ok=bool(apart <= far), text=f'{said} with {len(new)} networks: {apart:.1f} apart, {far:.1f} allowed')
+    text = f'{said} with {len(new)} networks: {apart:.1f} apart, {far:.1f} allowed'
+    if apart <= far and far > _TELLING:
+        return dict(ok=None, text=f'{text}, which is too much to tell right from wrong; {_how_many(old, new)}')
+    return dict(ok=bool(apart <= far), text=text)
 
 # %% ../../nbs/lab/verify.ipynb #99585ed4
 def claims(
