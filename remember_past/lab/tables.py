@@ -183,8 +183,8 @@ def scaled_down(
     "How an experiment differs from the paper's"
     same = [p for p in paper if all(p[k] == settings[k] for k in ('data', 'ipc', 'method'))]
     if not same: return None
-    differ = [k for k in settings if k not in _FREE and settings[k] != same[0].get(k, OPTIONS.get(k))]
-    return ', '.join(f'{k} {settings[k]} ({same[0][k]})' for k in differ)
+    theirs = {**OPTIONS, **same[0]}
+    return ', '.join(f'{k} {settings[k]} ({theirs[k]})' for k in settings if k not in _FREE and settings[k] != theirs.get(k))
 
 # %% ../../nbs/lab/tables.ipynb #d326fc4e
 def markdown(
