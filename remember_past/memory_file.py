@@ -8,9 +8,8 @@ __all__ = []
 # %% ../nbs/memory_file.ipynb #9324cffe
 import json
 from pathlib import Path
-from safetensors.torch import save
 from .errors import BadInput, check
-from .atomic_files import read_tensors, write_bytes
+from .atomic_files import read_tensors, write_tensors
 from .hashes import digest
 from .data.whiten import whitening_from
 
@@ -27,9 +26,8 @@ def write_memory(
     tensors = {k: t for k, t in dict(bases=memory.bases, coefs=memory.coefs, labels=memory.labels).items() if t is not None}
     white, more = memory.whitening.state() if memory.whitening is not None else (None, {})
     tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
-    tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
     head = dict(format=_FORMAT, scale=memory.scale, classes=memory.classes, whitening=white, meta=memory.meta, digest=digest(tensors))
-    return write_bytes(path, save(tensors, {'remember_past': json.dumps(head, sort_keys=True)}))
+    return write_tensors(path, tensors, head)
 
 # %% ../nbs/memory_file.ipynb #5a95f419
 def read_memory(

@@ -124,7 +124,7 @@ def test_hostile_safetensors(tmp_path, memory_file):
              file('text', head, mine | dict(scale='2')), file('classes', head, mine | dict(classes=7)), file('few', head, mine | dict(classes=['a'])),
              file('white', head, mine | dict(whitening=dict(kind='zca'))), file('white2', head, mine | dict(whitening=[1])), file('meta', head, mine | dict(meta=5)),
              file('list', head, [1]), file('deep2', dict(head, __metadata__=dict(remember_past='['*100_000)))]
-    cases += [file(f'without_{k}', head, {a: b for a, b in mine.items() if a != k}) for k in mine]
+    cases += [file(f'without_{k}', head, {a: b for a, b in mine.items() if a != k}) for k in mine if k != 'sha256']  # without it: an older file
     for path in cases: assert survives(recalled, path), path.name
 
 

@@ -6,18 +6,17 @@
 __all__ = ['TrajectoryMatching']
 
 # %% ../../nbs/baselines/trajectory_matching.ipynb #abf19db9
-import os
+import warnings
 import torch
 from pathlib import Path
 from fastcore.basics import patch
 from torch import Tensor, nn
-from safetensors.torch import save_file
-from ..errors import check
+from ..errors import BadInput, check
 from ..data.augment import Augment
 from ..nets import fresh_params
 from ..hashes import settings_hash
 from ..memory import Memory
-from ..atomic_files import read_tensors
+from ..atomic_files import read_tensors, write_tensors
 from ..hashes import digest
 from ..bptt import unroll
 from ..train import generator, draw_seed, train, epochs
@@ -85,13 +84,12 @@ def taught(self:_Experts, i:int)->dict: # moves and units
 def __getitem__(self:_Experts, i:int)->dict: # moves and units
     "The packed trajectory of expert i: from memory, from its file, or by training"
     file = self.folder/f'{i}.safetensors' if self.folder else None
-    if i not in self.kept and file and file.exists(): self.kept[i] = {k: t.to(self.x.device) for k,t in read_tensors(file)[1].items()}
+    if i not in self.kept and file and file.exists():
+        try: self.kept[i] = {k: t.to(self.x.device) for k,t in read_tensors(file)[1].items()}
+        except BadInput as e: warnings.warn(f'expert {i} is trained again, for its file is damaged: {e}')
     if i not in self.kept:
         self.kept[i] = self.taught(i)
-        if file:
-            tmp = file.with_name(f'{file.name}.{os.getpid()}.tmp')
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_file({k: t.cpu() for k,t in self.kept[i].items()}, str(tmp)); os.replace(tmp, file)
+        if file: write_tensors(file, self.kept[i], dict(format='expert trajectory 1', expert=i))
     return self.kept[i]
 
 @patch

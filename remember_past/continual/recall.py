@@ -15,10 +15,9 @@ from fastcore.basics import patch
 from ..errors import check, nearest
 from ..addressing import enlarge
 from ..data.augment import Augment
-from safetensors.torch import save as to_bytes
 from ..memory import Memory
 from ..atomic_files import read_tensors
-from ..atomic_files import write_bytes
+from ..atomic_files import write_tensors
 from ..engine.shared import gate
 from ..nets import MLP, fresh_params
 from ..train import draw_seed, generator, train
@@ -486,7 +485,7 @@ def save(self:Recall,
         bits = torch.zeros(*at.shape[:2], math.prod(self.shape), dtype=torch.bool).scatter(2, at, True)
         tensors['pixels'] = torch.from_numpy(np.packbits(bits.numpy(), axis=-1))
     head = dict(format='stream memories 1', stream=stream, seeds=self.seeds, shape=self.shape, settings=self.o)
-    return write_bytes(path, to_bytes(tensors, {'remember_past': json.dumps(head)}))
+    return write_tensors(path, tensors, head)
 
 @patch
 def restore(self:Recall,

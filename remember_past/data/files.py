@@ -32,6 +32,16 @@ def _declared(
           f'{archive.filename}: {key} claims shape {shape}, more than the file holds; the file is corrupt.')
     return n*max(dtype.itemsize, 4)
 
+def _member(
+    archive:zipfile.ZipFile,  # an opened .npz file
+    key:str,                  # the name of an array in it
+)->np.ndarray:                # the array that `_declared` has looked at
+    "Unpack one array"
+    with archive.open(f'{key}.npy') as f:
+        a = np.lib.format.read_array(f, allow_pickle=False)
+        check(not f.read(1), f'{archive.filename}: {key} holds more than its shape says; the file is corrupt.')
+    return a
+
 # %% ../../nbs/data/files.ipynb #1a4ad076
 def _read_npz(
     path,                 # a file as numpy.savez writes it
@@ -42,14 +52,16 @@ def _read_npz(
     check(path.is_file(), f'There is no file {path}; give the path of an .npz file with {", ".join(KEYS)}.')
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {n.removesuffix('.npy') for n in archive.namelist()}
+            names = [n.removesuffix('.npy') for n in archive.namelist()]
             missing = [k for k in KEYS if k not in names]
             check(not missing, f'{path} lacks {", ".join(missing)}; it must hold {", ".join(KEYS)}.')
             keys = [k for k in (*KEYS, 'classes') if k in names]
+            twice = [k for k in keys if names.count(k) > 1]
+            check(not twice, f'{path} holds {", ".join(twice)} more than once, so it is unclear which is meant; make it again.')
             need = sum(_declared(archive, k) for k in keys)
             check(need <= limit,
                   f'{path} needs {need/2**30:,.1f} GiB in memory, more than the {limit/2**30:g} GiB allowed; make it smaller.')
-        with np.load(path, allow_pickle=False) as z: return {k: z[k] for k in keys}
+            return {k: _member(archive, k) for k in keys}
     except BadInput: raise
     except Exception as e:
         raise BadInput(f'{path} cannot be read as an .npz file ({type(e).__name__}), it is corrupt or cut off; make it again.') from e

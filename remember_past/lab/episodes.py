@@ -6,14 +6,15 @@
 __all__ = ['EPISODES', 'images_paper']
 
 # %% ../../nbs/lab/episodes.ipynb #5e1d0f03
-import hashlib, math, statistics, time
+import hashlib, math, statistics, time, warnings
 from pathlib import Path
 import torch
 from fastcore.basics import patch, store_attr
-from safetensors.torch import save_file
+from safetensors.torch import save
+from ..errors import BadInput
 from ..data.load import ClassSampler, pick_device
 from ..nets import make_net
-from ..atomic_files import read_tensors
+from ..atomic_files import read_tensors, write_bytes
 from ..memory import Memory, budget
 from ..train import generator
 from ..distill import OUTER, thinned
@@ -59,11 +60,15 @@ class _Row:
         run = Run(Path(self.root)/'parts', 'images', _part_settings(self.o, part))  # not among the runs that tables look for
         file, device = run.folder/'tensors.safetensors', self.ds.x_train.device
         with run.locked(wait=True):
-            if not run.done:
+            whole = run.done
+            try: whole and read_tensors(file, run.record.get('sha256'))
+            except BadInput as e: whole = warnings.warn(f'the shared part {part!r} is made again, for its file is damaged: {e}')
+            if not whole:
                 tensors, record = make(run)
-                save_file({k: t.detach().cpu().contiguous() for k,t in tensors.items()}, str(file))
-                run.finish(record | dict(part=part, sha256=hashlib.sha256(file.read_bytes()).hexdigest()), device)
-        return {k: t.to(device) for k,t in read_tensors(file)[1].items()}, run.record
+                data = save({k: t.detach().cpu().contiguous() for k,t in tensors.items()})
+                write_bytes(file, data)
+                run.finish(record | dict(part=part, sha256=hashlib.sha256(data).hexdigest()), device)
+            return {k: t.to(device) for k,t in read_tensors(file, run.record.get('sha256'))[1].items()}, run.record
 
     def form(self,
         outputs:int=None, # None: a slot each
