@@ -133,7 +133,8 @@ def store_outputs(
     with TemporaryDirectory() as folder:
         values = notebook_values(root, profile, name, Path(folder)/'runs') | dict(out='')
         _run_notebook(source, Path(folder)/f'{name}.ipynb', values)
-        made = {c['id']: c['outputs'] for c in json.loads((Path(folder)/f'{name}.ipynb').read_text(encoding='utf-8'))['cells']
+        said = lambda outputs: [o for o in outputs if o.get('name') != 'stderr']  # warnings name paths of the machine
+        made = {c['id']: said(c['outputs']) for c in json.loads((Path(folder)/f'{name}.ipynb').read_text(encoding='utf-8'))['cells']
                 if c['cell_type'] == 'code'}
     nb = json.loads(source.read_text(encoding='utf-8'))
     code = [c for c in nb['cells'] if c['cell_type'] == 'code']
