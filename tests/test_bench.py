@@ -186,7 +186,7 @@ def test_cost_notebook(tmp_path, monkeypatch, measured):
     ns = {}
     for c in cells:
         if c['cell_type'] == 'code': exec(''.join(l for l in c['source'] if not l.startswith('%')), ns)
-        if 'parameters' in c['metadata'].get('tags', []): ns.update(runs=str(tmp_path/'runs'), out=str(tmp_path/'out'))
+        if 'parameters' in c['metadata'].get('tags', []): ns.update(profile='quick', runs=str(tmp_path/'runs'), out=str(tmp_path/'out'))
     assert {p.name for p in (tmp_path/'out').iterdir()} == {f'cost.{e}' for e in ('csv', 'md', 'png', 'svg')}
     assert (tmp_path/'out'/'cost.png').stat().st_size > 2000
     table, kept, text = ns['table'], ns['kept'], (tmp_path/'out'/'cost.csv').read_text()
