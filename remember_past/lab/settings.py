@@ -79,7 +79,7 @@ METHOD_TITLES = dict(
     bptt_ds='free images of each class at half resolution, four times as many',
     random='random real images of each class, nothing is learned',
     all='the whole real training set, nothing is learned',
-    ceiling='fresh real images in every step of the evaluation: the most that recalled images can be expected to teach',
+    ceiling='fresh real images in every step of the evaluation, as many as would be recalled; nothing is learned',
     loop_ceiling='the same, in every step of the inner loop',
     **TITLES)
 
