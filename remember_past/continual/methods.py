@@ -12,7 +12,7 @@ from .recall_support import RecallSupport
 from .recall_votes import RecallAugment, RecallSupportVote, RecallVote
 from .recall_means import RecallMeans
 from .recall_offline import RecallOffline, RecallOfflineVote
-from .replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
+from .mer_lamaml import CMAML, LaMAML, MER, SparseLaMAML, Sync
 from .kernel import KCL, StableSGD
 
 # %% ../../nbs/continual/methods.ipynb #5e770a05
