@@ -6,7 +6,8 @@
 __all__ = ['STREAM_LEARNERS', 'STREAM_TITLES']
 
 # %% ../../nbs/continual/methods.ipynb #5e770a04
-from .learners import EWC, GEM, Multitask, Online
+from .ewc_gem import EWC, GEM
+from .learners import Multitask, Online
 from .recall import Recall
 from .recall_support import RecallSupport
 from .recall_votes import RecallAugment, RecallSupportVote, RecallVote
