@@ -36,7 +36,7 @@ setup(
                  'Topic :: Scientific/Engineering :: Artificial Intelligence', 'Framework :: Jupyter', 'Typing :: Typed'],
     python_requires='>=' + cfg['min_python'],
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
-    package_data={cfg['lib_name']: ['py.typed', '*.pyi', 'params/*.yml', 'memories/*.safetensors']},  # two links to where git keeps them
+    include_package_data=True,  # as MANIFEST.in says; params/ and memories/ are links to where git keeps them
     install_requires=words('requirements'),
     extras_require={'dev': words('dev_requirements'), 'bench': words('bench_requirements'), 'cluster': words('cluster_requirements'),
                     'hub': words('hub_requirements'), 'log': words('log_requirements')},

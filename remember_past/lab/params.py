@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 import remember_past
 from ..errors import BadInput, check, nearest
+from ..atomic_files import open_to_others
 from ..hashes import settings_hash
 from ..data.load import DATASETS
 from .experiments import kind_named
@@ -30,15 +31,19 @@ def address()->str: # of the repository, as settings.ini had it when the package
 def _inside(start): # a folder; the repository around it, or None
     start = Path(start).resolve()
     for folder in (start, *start.parents):
-        ini = configparser.ConfigParser(interpolation=None)
-        try: ini.read(folder/'settings.ini')
-        except configparser.Error: continue
-        if ini.defaults().get('lib_name') == 'remember_past': return folder
+        ini, path = configparser.ConfigParser(interpolation=None), folder/'settings.ini'
+        try: ini.read_string(path.read_text(encoding='utf-8') if path.is_file() else '')
+        except (configparser.Error, OSError, ValueError): continue
+        if ini.defaults().get('lib_name') != 'remember_past': continue
+        for p in (folder, path, folder/'nbs', folder/'nbs'/'paper'):
+            why = p.exists() and open_to_others(p)
+            check(not why, f'{p} {why}, and its notebooks would run as you; change into a clone of your own')
+        return folder
 
 def repo_root(
     start='.',  # folder to begin in
 )->Path:        # absolute path of the repository
-    "The repository around a folder; `BadInput` outside of one"
+    "The repository around a folder; `BadInput` outside of one, and for one that somebody else could have put there"
     root = _inside(start)
     check(root, f'{Path(start).resolve()} is not inside a clone of the remember_past repository; '
                 f'fetch one with "git clone {address()}", change into it and run the command there')
