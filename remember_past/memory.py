@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 from .errors import check
 from .data.load import ClassSampler
 from .memory_file import read_memory, write_memory
+from .hub import find_pretrained, push_pretrained, write_pretrained
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 
 # %% ../nbs/02_memory.ipynb #5970465e
@@ -268,6 +269,35 @@ def load(cls:Memory,
 )->Memory:     # the memory with its whitening and `meta`
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
     return cls(**read_memory(path))
+
+# %% ../nbs/02_memory.ipynb #b4000102
+@patch(cls_method=True)
+def from_pretrained(cls:Memory,
+    name,               # a memory of the package, a folder, a file, or OWNER/NAME on the Hub
+    revision:str=None,  # branch, tag or commit on the Hub; None: the newest
+    token:str=None,     # for a private repository; None: the one that `hf auth login` stored
+    endpoint:str=None,  # address of another Hub; None: the public one, or $HF_ENDPOINT
+)->Memory:              # the memory with its whitening and `meta`
+    "Get a memory by its name"
+    return cls.load(find_pretrained(name, revision, token, endpoint))
+
+@patch
+def save_pretrained(self:Memory,
+    folder,  # where to write; made if need be
+)->Path:     # the folder
+    "Write a folder with the memory, a picture of it and its card, as `from_pretrained` and the Hub take it"
+    return write_pretrained(self, folder)
+
+@patch
+def push_to_hub(self:Memory,
+    repo:str,                # OWNER/NAME; made if need be
+    private:bool=False,      # hide a repository that is new
+    token:str=None,          # of an account that may write there; None: the one that `hf auth login` stored
+    endpoint:str=None,       # address of another Hub; None: the public one, or $HF_ENDPOINT
+    message:str='A memory',  # of the commit
+)->str:                      # address of the commit
+    "Upload the memory, a picture of it and its card"
+    return push_pretrained(self, repo, private, token, endpoint, message)
 
 # %% ../nbs/02_memory.ipynb #0ccaa6d5
 @patch
