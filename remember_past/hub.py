@@ -54,8 +54,10 @@ def _why(
     kind = type(e).__name__
     means = dict(RepositoryNotFoundError=f'there is no repository {repo}, or it is private and the token is missing',
                  GatedRepoError=f'{repo} asks you to accept its conditions on its page first',
-                 RevisionNotFoundError=f'{repo} has no such revision', HFValidationError=f'{repo!r} is no name of a repository; write OWNER/NAME',
-                 RemoteEntryNotFoundError=f'{repo} holds no {FILE}; it is no memory', EntryNotFoundError=f'{repo} holds no {FILE}; it is no memory',
+                 RevisionNotFoundError=f'{repo} has no such revision',
+                 HFValidationError=f'{repo!r} is no name of a repository; write OWNER/NAME',
+                 RemoteEntryNotFoundError=f'{repo} holds no {FILE}; it is no memory',
+                 EntryNotFoundError=f'{repo} holds no {FILE}; it is no memory',
                  LocalEntryNotFoundError=f'{repo} is not here yet, and the Hub cannot be reached',
                  LocalTokenNotFoundError='you are not logged in; run "hf auth login" once, or give token')
     return means.get(kind, f'the Hub did not answer for {repo} ({kind}: {" ".join(str(e).split())[:200]})')
@@ -113,7 +115,8 @@ def model_card(
     if isinstance(mean, (int, float)):
         spread = memory.meta.get('std')
         said = f'{mean:.1f}' + (f' ± {spread:.1f}' if isinstance(spread, (int, float)) else '')
-        parts += ['## How good it is', f'{said} % of the test images of {name} are right: {memory.meta.get("protocol", "protocol unknown")}.']
+        by = memory.meta.get('protocol', 'protocol unknown')
+        parts += ['## How good it is', f'{said} % of the test images of {name} are right: {by}.']
     if C: parts += ['## Train on it', f'```python\n{_training(memory, repo or ".")}\n```']
     if s: parts += ['## How it was made', '```yaml\n' + yaml.safe_dump(s | ({'data': Path(str(s['data'])).name} if name else {})) + '```']
     return '\n\n'.join(parts) + '\n'

@@ -117,7 +117,7 @@ def rp_data(
 # %% ../../nbs/lab/commands.ipynb #0830a35d
 @command
 def rp_evaluate(
-    file:str,            # memory file
+    file:str,            # memory file, a folder, mnist-1ipc (which comes with the package), or OWNER/NAME on the Hugging Face Hub
     data:str=None,       # test data set; the one it was distilled from when left out
     net:str=None,        # convnet, widenet, mlp, alexnet, vgg11 or resnet18; that of the memory's own evaluation when left out
     width:int=None,      # channels of a convnet or widenet; as in the memory's own evaluation when left out
@@ -139,7 +139,7 @@ def rp_evaluate(
     from remember_past.nets import make_net
     settle()
     check(lr is None or lr > 0, f'a learning rate of {lr} trains nothing; give more than 0')
-    memory, device = Memory.load(file), pick_device(device)
+    memory, device = Memory.from_pretrained(file), pick_device(device)
     own = memory.meta.get('settings', {})
     check(data or 'data' in own, f'{file} does not say what data set it was made from, as a memory from Python; give --data')
     given = dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr)
@@ -159,28 +159,18 @@ def rp_evaluate(
 # %% ../../nbs/lab/commands.ipynb #3f70ac62
 @command
 def rp_recall(
-    file:str,              # memory file
-    out:str='recall.png',  # .png for a picture, .npz for arrays images, pictures, labels, classes
+    memory:str,            # memory file, a folder, mnist-1ipc (which comes with the package), or OWNER/NAME on the Hugging Face Hub
+    to:str=None,           # .png for a picture, .npz for arrays, .pt for tensors, or a folder of PNGs; recall.png when left out
     per_class:int=10,      # images a class in the picture
+    out:str=None,          # the same as --to
 ):
-    "Recall the images of a memory file"
-    import numpy as np
-    from remember_past.atomic_files import write_bytes
+    "Recall the images of a memory, as a picture or for other tools"
     from remember_past.memory import Memory
-    from remember_past.show.pictures import sheet, to_pixels  # draws with matplotlib, which the other commands do without
-    check(Path(out).suffix in ('.png', '.npz'), f'{out} must end in .png or .npz, for that says what to write')
-    check(per_class >= 1, f'{per_class} images per class make no picture; give 1 or more')
-    memory, buffer = Memory.load(file), io.BytesIO()
-    x, y = (t.detach() for t in memory.recall())
-    pixels = to_pixels(x, memory.whitening)
-    if Path(out).suffix == '.npz': np.savez(buffer, images=x.numpy(), pictures=pixels, labels=y.numpy(), classes=np.array(memory.classes))
-    else:
-        import matplotlib.image
-        n, form = min(per_class, memory.r), pixels.shape[1:]
-        first = pixels.reshape(-1, memory.r, *form)[:, :n].reshape(-1, *form)
-        matplotlib.image.imsave(buffer, sheet(first, n), format='png')
-    write_bytes(out, buffer.getvalue())
-    print(f'{out}: {len(x)} images of {memory.d_y} classes from {memory.floats} floats\n{memory}')
+    from remember_past.show.recalled import write_recalled
+    check(to is None or out is None, 'the two of --to and --out mean the same; give one')
+    to, m = to or out or 'recall.png', Memory.from_pretrained(memory)
+    n = write_recalled(m, to, per_class)
+    print(f'{to}: {n} images of {m.d_y} classes from {m.floats} floats\n{m}')
 
 # %% ../../nbs/lab/commands.ipynb #419b9d72
 @command
