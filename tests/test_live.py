@@ -55,6 +55,7 @@ class Site(http.server.SimpleHTTPRequestHandler):
     "nbs/ as a plain static server shows it; /frame/NAME is a page of the site around NAME"
     missing = ()
     def log_message(self, *a): pass
+    def end_headers(self): self.send_header('Cache-Control', 'no-store'); super().end_headers()
     def do_GET(self):
         name = self.path.partition('?')[0].rpartition('/')[2]
         if name in self.missing: return self.send_error(404)

@@ -5,7 +5,7 @@
 'use strict';
 importScripts('tf.min.js');
 
-const SIDE = 28, CLASSES = 10, WIDTH = 8, STEPS = 100, PER_CLASS = 3, RATE = .1, MOMENTUM = .9, EVERY = 20;
+const SIDE = 28, CLASSES = 10, WIDTH = 12, STEPS = 100, PER_CLASS = 3, RATE = .1, MOMENTUM = .9, EVERY = 20;
 
 // The plain CPU backend is slow at two things, and both can be said as products, at which it is quick (a step takes a twentieth of the time).
 // One: the gradient of a filter, which is a convolution too, of the images with what comes back, their roles as batch and channels exchanged.
