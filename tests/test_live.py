@@ -205,7 +205,7 @@ def trained(browser):
     if why: pytest.skip(why)
     if not Path('/proc/self/stat').exists(): pytest.skip('processor time is read from /proc')
     visit(browser, '/live/train.html?backend=cpu', "!document.getElementById('train').disabled")
-    assert 'by the processor' in text(browser, 'says')
+    assert 'on the processor' in text(browser, 'says')
     walk_to(browser, "document.getElementById('train')")
     start = cpu_seconds(browser)
     press(browser, Keys.ENTER)

@@ -77,7 +77,7 @@ function showTests(said) {
 const seconds = () => `${((performance.now() - began)/1000).toFixed(0)} s`;
 
 function hear({data}) {
-  if (data.backend) { steps = data.steps; $('train').disabled = false; $('says').textContent = `The network is ready: three blocks of ${data.width} channels. It computes by ${data.backend === 'cpu' ? 'the processor' : 'the graphics card'}.`; }
+  if (data.backend) { steps = data.steps; $('train').disabled = false; $('says').textContent = `The network is ready: three blocks of ${data.width} channels. It will train on the ${data.backend === 'cpu' ? 'processor' : 'graphics card'}.`; }
   if ('loss' in data) { $('loss').textContent = data.loss.toFixed(2); chart('losses', data.step/steps, data.loss/2.5); $('says').textContent = `Step ${data.step} of ${steps}, ${seconds()}.`; }
   if (data.said) chart('accuracies', data.step/steps, showTests(data.said));
   if (data.done) { $('says').textContent = `Trained in ${seconds()}: ${$('accuracy').textContent} of ${tests.length} test digits are read right. Now draw one.`; $('train').disabled = false; ask(); }
