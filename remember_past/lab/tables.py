@@ -199,8 +199,9 @@ def page_table(
     frame,     # pandas DataFrame
     name:str,  # of the table, once on a page
 ):             # a pandas Styler, which a page shows as HTML
-    "A table for a page: data sets by their names, without a column of row numbers"
-    return frame.map(named).rename(columns=named).style.hide(axis='index').set_uuid(name)
+    "A table for a page: data sets by their names, numbers that don't break, no column of row numbers"
+    whole = lambda v: v.replace(' ± ', '\xa0±\xa0') if isinstance(v := named(v), str) else v
+    return frame.map(whole).rename(columns=named).style.hide(axis='index').set_uuid(name)
 
 # %% ../../nbs/lab/tables.ipynb #d326fc4e
 def markdown(
