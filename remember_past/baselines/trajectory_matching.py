@@ -20,7 +20,7 @@ from ..atomic_files import read_tensors, write_tensors
 from ..hashes import digest
 from ..bptt import unroll
 from ..train import generator, draw_seed, train, epochs
-from ..distill import Diverged
+from ..diverged import Diverged
 from .learner import Learner, SHARED, siamese_operations
 
 # %% ../../nbs/baselines/trajectory_matching.ipynb #60607181

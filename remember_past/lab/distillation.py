@@ -23,7 +23,8 @@ from ..hashes import plain
 from ..memory import Memory, budget, rows_for, smaller
 from ..engine.cost import memory_for
 from ..curricula import CURRICULUM, net_of_stage, shrunk
-from ..distill import Distiller, OUTER, thinned
+from ..distill import Distiller, thinned
+from ..distill_settings import OUTER
 from ..train import generator
 from ..engine.cost import time_for
 from ..engine.choose import steps_for

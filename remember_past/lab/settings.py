@@ -18,7 +18,7 @@ from ..data.whiten import WHITENINGS
 from ..data.files import content_digest
 from ..nets import NETS
 from ..curricula import CURRICULUM, check_stages
-from ..distill import OUTER, check_loop
+from ..distill_settings import OUTER, check_loop
 from ..evaluate import LOSSES, PROTOCOL, SCHEDULES
 from ..baselines.methods import LEARNERS, PROTOCOLS, TITLES, published, published_protocol
 from ..continual.methods import STREAM_LEARNERS
