@@ -31,7 +31,7 @@ def coefficients(
     y:Tensor,   # class numbers (N,) or query vectors (N, d_y)
 )->Tensor:      # coefficients v = y^T A_i, of shape (N, r, K)
     "The coefficient vector of every query under every addressing matrix"
-    q = as_query(y, A.shape[1])
+    q = as_query(y, A.shape[1])  # checks y
     if not y.is_floating_point(): return A[:, y.long()].transpose(0, 1)
     return torch.einsum('nd,rdk->nrk', q.to(A.dtype), A)
 
@@ -67,6 +67,6 @@ def fixed_addressing(
 # %% ../nbs/01_addressing.ipynb #d990dbce
 def mean_coefficients(
     A:Tensor,  # addressing matrices (r, d_y, K)
-)->Tensor:     # mean coefficients (d_y, K), one row a class
+)->Tensor:     # mean coefficients (d_y, K), one row per class
     "Mean over the addressing matrices: the row of class c is its average use of each basis"
     return A.mean(0)
