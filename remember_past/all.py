@@ -14,7 +14,8 @@ from .data.load import ClassSampler, Dataset, from_arrays, load_data, tiny
 from .data.whiten import fit_whitening
 from .nets import ConvNet, MLP, fresh_params, make_net
 from .addressing import coefficients, mix
-from .memory import Memory, budget, rows_for
+from .memory import Memory
+from .budget import budget, rows_for
 from .engine.choose import steps_for
 from .bptt import draw_batches, end_loss, unroll
 from .train import generator, train

@@ -20,7 +20,8 @@ from .settings import METHOD_TITLES, OPTIONS, Kind
 from ..checkpoints import held_back
 from .runs import Run, waits
 from ..hashes import plain
-from ..memory import Memory, budget, rows_for, smaller
+from ..memory import Memory
+from ..budget import budget, rows_for, smaller
 from ..engine.cost import memory_for
 from ..curricula import CURRICULUM, net_of_stage, shrunk
 from ..distill import Distiller, thinned

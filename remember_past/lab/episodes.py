@@ -15,7 +15,8 @@ from ..errors import BadInput
 from ..data.load import ClassSampler, pick_device
 from ..nets import make_net
 from ..atomic_files import read_tensors, write_bytes
-from ..memory import Memory, budget
+from ..memory import Memory
+from ..budget import budget
 from ..train import generator
 from ..distill import thinned
 from ..distill_settings import OUTER
