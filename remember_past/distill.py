@@ -26,7 +26,7 @@ from .queries.vectors import ClassQueries, VectorQueries
 # %% ../nbs/04_distill.ipynb #e89f4820
 class Distiller(Resumable):
     "Learns a memory from real images; `step` is one outer iteration"
-    by_label = True      # are labels numbers of the memory's classes, where there are no `queries`?
+    by_label = True      # a subclass with labels of another kind sets this False (queries/episodes)
     def __init__(self,
         memory:Memory,   # where to start; its tensors are learned in place
         x:Tensor,        # real images (N, C, H, W), whitened as the memory's
@@ -46,7 +46,7 @@ class Distiller(Resumable):
         self.ask = ClassQueries(y, memory.d_y) if queries is None else VectorQueries(y, queries, memory.d_y)
         phi, lr = [p.requires_grad_() for p in memory.parameters()], self.o['outer_lr']
         self.opt = torch.optim.Adam(phi, lr) if self.o['outer']=='adam' else torch.optim.SGD(phi, lr, self.o['outer_momentum'])
-        self.iteration, self.history, self.whole = 0, [], True  # whole: tables, optimiser and counter belong to one iteration
+        self.iteration, self.history, self.whole = 0, [], True  # whole: all of one iteration, see Checkpoints
         self.enter()
 
 # %% ../nbs/04_distill.ipynb #76cf805f
@@ -69,7 +69,7 @@ def plan(self:Distiller,
     "All random choices of one unroll"
     o, gen, dev, r = self.now, generator(self.o['seed'], iteration, init), self.x.device, self.memory.r
     first = self.plan(iteration) if init else {}  # what all networks of an iteration share
-    labels = self.ask.labels(o['classes_per_step'], gen)
+    labels = self.ask.labels(o['classes_per_step'], gen)  # drawn even when replaced, so that what follows does not shift
     labels = first.get('labels', labels)
     theta0 = self.steps.flat.flatten(fresh_params(self.net, draw_seed(gen))).to(self.x)
     real = self.ask.real(o['real_per_class'], labels, gen)
@@ -169,7 +169,7 @@ def run(self:Distiller,
 
 # %% ../nbs/04_distill.ipynb #66a0a06e
 def thinned(
-    history:list,  # one dict an iteration
+    history:list,  # one dict per iteration
     n:int=200,     # at most this many are kept, and the last
 )->list:           # evenly spaced, the last one included
     "A few points of a long curve, rounded"

@@ -18,7 +18,7 @@ OUTER = dict(
     window=None,              # differentiate the last `window` steps only; None: all, exact
     random_end=False,         # end each unroll at a random step between `window` and `inner_steps`
     every=1,                  # keep weights every so many steps, recompute the others
-    inits=1,                  # fresh networks an outer iteration; their meta-gradients are averaged
+    inits=1,                  # fresh networks per outer iteration; their meta-gradients are averaged
     classes_per_step=None,    # labels drawn each iteration; None: all
     real_per_class=64,        # real images of each drawn label in the outer loss
     augment='',               # operations applied alike to recalled and real images, e.g. 'flip_rotate'
@@ -48,7 +48,7 @@ def check_loop(
     o:dict,         # settings of one stage; what is missing is taken from the defaults
     n_classes=None, # classes that labels are drawn from; None: labels are no classes
 ):
-    "`BadInput` for an inner loop that cannot be"
+    "`BadInput` for an impossible inner loop"
     o = {**OUTER, **CURRICULUM, **o}
     inits, some, w, T = o['inits'], o['classes_per_step'] or 1, o['window'], o['inner_steps']
     check(inits>=1, f'{inits} fresh networks an iteration learn nothing; give inits of 1 or more')
