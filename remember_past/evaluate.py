@@ -24,7 +24,7 @@ PROTOCOL = dict(
     epochs=300,    # times that each recalled image is seen
     lr=0.01,       # learning rate
     momentum=0.9,
-    batch=640,     # recalled images a step
+    batch=640,     # recalled images per step
     augment='',    # operations drawn for each image, e.g. 'flip_rotate'
     decay=0.,      # weight decay
     schedule='constant', # 'constant', 'drop' (a tenth after epoch E/2+1) or 'cosine'
@@ -42,7 +42,7 @@ def protocol_text(
     "Describe a protocol in words"
     o = {**PROTOCOL, **o}
     batch, stable = 'all' if n<=o['batch'] else o['batch'], ' x the largest stable' if o['stable'] else ''
-    more = dict(constant=[], drop=[f"a tenth of the rate from epoch {o['epochs']//2+2} on"], cosine=['rate to 0 along a cosine'])
+    more = dict(constant=[], drop=[f"a tenth of the rate after {o['epochs']//2+2} epochs"], cosine=['rate to 0 along a cosine'])
     more = [f"weight decay {o['decay']}"]*bool(o['decay']) + more[o['schedule']]
     more += ['squared error on centred labels']*(o['loss']=='squares')
     return (f"{o['nets']} fresh networks, {o['epochs']} epochs on {n} recalled images ({batch} a step), "
@@ -61,58 +61,6 @@ def accuracy(
     "Accuracy in percent"
     right = sum((steps.logits(w, xb.contiguous()).argmax(1)==yb).sum().item() for xb,yb in zip(x.split(batch), y.split(batch)))
     return 100*right/len(y)
-
-# %% ../nbs/05_evaluate.ipynb #1b7e5d24
-def _rate_plan(
-    o:dict,        # a protocol; lr is an absolute rate
-    per_epoch:int, # steps an epoch
-)->list:           # (epochs, rates of their steps: a number or a list)
-    "The parts of a training"
-    check(o['schedule'] in SCHEDULES, f"there is no schedule {o['schedule']!r}; {nearest(o['schedule'], SCHEDULES)}")
-    E, lr, T = o['epochs'], o['lr'], o['epochs']*per_epoch
-    if o['schedule']=='cosine': return [(E, [lr*(1+math.cos(math.pi*t/T))/2 for t in range(T)])]
-    full = min(E, E//2+2) if o['schedule']=='drop' else E
-    return [(full, lr)] + [(E-full, .1*lr)]*(E>full)
-
-# %% ../nbs/05_evaluate.ipynb #ef19a3c7
-def _train_by_plan(
-    steps,      # step functions, see `steps_for`
-    ws:Tensor,  # flat initial parameters (n, P)
-    X:Tensor,   # images to train on
-    Y:Tensor,   # their labels
-    gens:list,  # a generator for each network: order, then augmentation
-    o:dict,     # a protocol
-    shown=None, # images an epoch, drawn anew for each; None: all
-)->Tensor:      # trained parameters (n, P)
-    "Train n networks through all parts of the schedule"
-    aug, per_epoch = Augment(o['augment']), -(-(shown or len(X))//o['batch'])
-    changes = [(lambda xb, g=g: aug(xb, g, shared=False)) if o['augment'] else None for g in gens]
-    orders = [(b.to(X.device) for b in epochs(len(X), o['epochs'], o['batch'], g, shown)) for g in gens]
-    for n,lr in _rate_plan(o, per_epoch):
-        batches = [itertools.islice(b, n*per_epoch) for b in orders]
-        ws = train_all(steps, ws, X, Y, batches, lr, o['momentum'], changes, decay=o['decay'])
-    return ws
-
-# %% ../nbs/05_evaluate.ipynb #2147c4f2
-def _checked(
-    protocol:dict, # changes to `PROTOCOL`
-)->dict:           # all of it
-    "Complete and check a protocol"
-    o, unknown = {**PROTOCOL, **protocol}, [k for k in protocol if k not in PROTOCOL]
-    check(not unknown, f'a protocol has no {unknown[:1]}; {nearest(unknown[0], PROTOCOL) if unknown else ""}')
-    check(min(o['nets'], o['epochs'], o['batch'])>=1, f"an evaluation of {o['nets']} networks, {o['epochs']} epochs "
-          f"and {o['batch']} images a step is empty; give 1 or more of each")
-    return o
-
-def _check_test(
-    X:Tensor, # images to train on
-    x:Tensor, # test images
-    y:Tensor, # test labels
-):
-    "`BadInput` where the two sets do not belong together"
-    check((x.dtype, x.shape[1:])==(X.dtype, X.shape[1:]), f'networks learn from images of {X.dtype} and shape {tuple(X.shape[1:])} '
-          f'but test images are {x.dtype} of {tuple(x.shape[1:])}; they must agree')
-    check(len(x)==len(y)>0, f'there are {len(x)} test images and {len(y)} labels; give as many of each, and at least one')
 
 # %% ../nbs/05_evaluate.ipynb #5b8a7527
 def train_nets(
@@ -145,6 +93,58 @@ def train_nets(
         if callback: callback(len(accs), accs)
     if lost: warnings.warn(f"{lost} of {o['nets']} networks diverged at a rate of {o['lr']} and answer at random; lower it")
     return accs
+
+# %% ../nbs/05_evaluate.ipynb #2147c4f2
+def _checked(
+    protocol:dict, # changes to `PROTOCOL`
+)->dict:           # all of it
+    "Complete and check a protocol"
+    o, unknown = {**PROTOCOL, **protocol}, [k for k in protocol if k not in PROTOCOL]
+    check(not unknown, f'a protocol has no {unknown[:1]}; {nearest(unknown[0], PROTOCOL) if unknown else ""}')
+    check(min(o['nets'], o['epochs'], o['batch'])>=1, f"an evaluation of {o['nets']} networks, {o['epochs']} epochs "
+          f"and {o['batch']} images a step is empty; give 1 or more of each")
+    return o
+
+def _check_test(
+    X:Tensor, # images to train on
+    x:Tensor, # test images
+    y:Tensor, # test labels
+):
+    "`BadInput` where the two sets do not belong together"
+    check((x.dtype, x.shape[1:])==(X.dtype, X.shape[1:]), f'networks learn from images of {X.dtype} and shape {tuple(X.shape[1:])} '
+          f'but test images are {x.dtype} of {tuple(x.shape[1:])}; they must agree')
+    check(len(x)==len(y)>0, f'there are {len(x)} test images and {len(y)} labels; give as many of each, and at least one')
+
+# %% ../nbs/05_evaluate.ipynb #1b7e5d24
+def _rate_plan(
+    o:dict,        # a protocol; lr is an absolute rate
+    per_epoch:int, # steps per epoch
+)->list:           # (epochs, rates of their steps: a number or a list)
+    "The parts of a training"
+    check(o['schedule'] in SCHEDULES, f"there is no schedule {o['schedule']!r}; {nearest(o['schedule'], SCHEDULES)}")
+    E, lr, T = o['epochs'], o['lr'], o['epochs']*per_epoch
+    if o['schedule']=='cosine': return [(E, [lr*(1+math.cos(math.pi*t/T))/2 for t in range(T)])]
+    full = min(E, E//2+2) if o['schedule']=='drop' else E
+    return [(full, lr)] + [(E-full, .1*lr)]*(E>full)
+
+# %% ../nbs/05_evaluate.ipynb #ef19a3c7
+def _train_by_plan(
+    steps,      # step functions, see `steps_for`
+    ws:Tensor,  # flat initial parameters (n, P)
+    X:Tensor,   # images to train on
+    Y:Tensor,   # their labels
+    gens:list,  # a generator for each network: order, then augmentation
+    o:dict,     # a protocol
+    shown=None, # images per epoch, drawn anew for each; None: all
+)->Tensor:      # trained parameters (n, P)
+    "Train n networks through all parts of the schedule"
+    aug, per_epoch = Augment(o['augment']), -(-(shown or len(X))//o['batch'])
+    changes = [(lambda xb, g=g: aug(xb, g, shared=False)) if o['augment'] else None for g in gens]
+    orders = [(b.to(X.device) for b in epochs(len(X), o['epochs'], o['batch'], g, shown)) for g in gens]
+    for n,lr in _rate_plan(o, per_epoch):
+        batches = [itertools.islice(b, n*per_epoch) for b in orders]
+        ws = train_all(steps, ws, X, Y, batches, lr, o['momentum'], changes, decay=o['decay'])
+    return ws
 
 # %% ../nbs/05_evaluate.ipynb #f61ae987
 def evaluate(
