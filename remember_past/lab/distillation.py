@@ -149,7 +149,7 @@ def _on_real(
     protocol:dict, # that of the settings
     shape,         # (C, H, W) of an image
     n_classes:int, # classes
-)->tuple:          # protocol; images an epoch, None for all
+)->tuple:          # protocol; images per epoch, None for all
     "How a network is trained on real images: all of them, or step for step like one that is trained on recalled images"
     if o['method']=='all': return protocol, None
     r = _rows({**o, 'method': 'full'}, shape, n_classes)
