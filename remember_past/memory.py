@@ -16,7 +16,7 @@ from .errors import check
 from .data.load import ClassSampler
 from .budget import budget, rows_for, smaller
 from .memory_file import read_memory, write_memory
-from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
+from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing
 
 # %% ../nbs/02_memory.ipynb #b8a7fd01
 class Memory:
@@ -164,7 +164,8 @@ def recall(self:Memory,
 @patch
 def mean_coefs(self:Memory)->Tensor: # (d_y, K)
     "Average the coefficients of each class"
-    return mean_coefficients(fixed_addressing(self.d_y, self.r).to(self.bases) if self.coefs is None else self.coefs.detach())
+    A = fixed_addressing(self.d_y, self.r).to(self.bases) if self.coefs is None else self.coefs.detach()
+    return A.mean(0)
 
 @patch
 def to_dataset(self:Memory)->TensorDataset: # images in whitened space, and labels
