@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/show/planner.ipynb #e7f283de
-import functools, io, math
+import functools, math
 import torch
 from fastcore.basics import patch
 from ..errors import check, nearest
