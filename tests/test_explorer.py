@@ -64,10 +64,10 @@ def test_a_slider_moves_the_picture(lab, browser):
     b.get(lab)
     wait, text = WebDriverWait(b, 300), lambda: b.execute_script("return document.querySelector('.jp-Notebook')?.innerText")
     wait.until(lambda b: b.execute_script("return !!window.jupyterapp && !!document.querySelector('.jp-Notebook .jp-Cell')"))
-    status = "return document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
-    wait.until(lambda b: b.execute_script(status) == 'idle')      # before that, cells would run into the void
+    wait.until(lambda b: b.execute_script("return window.jupyterapp.commands.isEnabled('notebook:run-all-cells')"))
     b.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    shown = "const i = document.querySelector('.rp-pixels'); return !!i && i.complete && i.naturalWidth > 0"
+    shown = '''document.querySelector('.jp-Dialog .jp-mod-accept')?.click();           // it may ask for the kernel first
+        const i = document.querySelector('.rp-pixels'); return !!i && i.complete && i.naturalWidth > 0'''
     try: wait.until(lambda b: b.execute_script(shown))
     except TimeoutException: raise AssertionError(f'no explorer in the notebook, which says: {text()}')
     expected = lambda: mpimg.imread(io.BytesIO(here.picture.value), format='png')
