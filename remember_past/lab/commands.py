@@ -161,7 +161,7 @@ def rp_evaluate(
 def rp_recall(
     memory:str,            # memory file, a folder, mnist-1ipc (which comes with the package), or OWNER/NAME on the Hugging Face Hub
     to:str=None,           # .png for a picture, .npz for arrays, .pt for tensors, or a folder of PNGs; recall.png when left out
-    per_class:int=10,      # images a class in the picture
+    per_class:int=10,      # images per class in the picture
     out:str=None,          # the same as --to
 ):
     "Recall the images of a memory, as a picture or for other tools"
