@@ -155,7 +155,7 @@ def test_no_machine_paths(page):
 
 @each_page
 def test_imports_stand_alone(page):
-    "On a page with exports the site builder runs each cell that holds an import: such a cell does nothing else"
+    "On a page with exports the site builder runs each cell that holds an import: such a cell does nothing else, or is hidden and begins with it"
     if not any(re.search(r'^#\|\s*exports?\b', c['source'], flags=re.M) for c in cells(page, 'code')): return
     for c in cells(page, 'code'):
         if re.search(r'^#\|\s*(hide|exports?|exporti)\b', c['source'], flags=re.M): continue
