@@ -127,6 +127,7 @@ def rp_evaluate(
     lr:float=None,       # learning rate; as in the memory's own evaluation when left out
     seed:int=0,          # seed of the networks
     device:str='cpu',    # cpu, cuda or auto
+    ranking:int=0,       # epochs on all real images: prints DD-Ranking's scores, too
 ):
     "Train fresh networks on what a memory recalls, test them on the real test set"
     from remember_past.data.load import load_data, pick_device
@@ -155,6 +156,9 @@ def rp_evaluate(
     result = evaluate(memory.to(device), form, ds.x_test.to(device), ds.y_test.to(device), seed=seed, raw=True, **protocol)
     size = dict(convnet=f' of {s["depth"]} blocks and {width} channels', widenet=f' of {width} channels').get(net, '')
     print(f'{pm((result["mean"], result["std"]))} % on {s["data"]} with {net}{size}\n{result["protocol"]}')
+    if ranking:
+        from remember_past.ranking import ranked, ranking_text
+        print(ranking_text(ranked(memory.to('cpu'), form, ds, seed, ranking, **protocol)))
 
 # %% ../../nbs/lab/commands.ipynb #3f70ac62
 @command
