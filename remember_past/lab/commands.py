@@ -145,7 +145,7 @@ def rp_evaluate(
     given = dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr)
     s = DEFAULTS | own | {k: v for k, v in given.items() if v is not None}
     known_data(s['data'], 'the command' if data else f'the memory {file}')
-    ds = load_data(s['data'])
+    ds = load_data(s['data'], size=s.get('size'))
     other = 'give the data set it was distilled from'
     check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; {other}')
     check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; {other}')

@@ -39,7 +39,7 @@ def load_whitened(
     "Images to learn from and images to be scored on, whitened alike"
     same = o.get('content') in (None, content_digest(o['data']))
     check(same, f'{o["data"]} has changed since these settings were made; put the old file back, or distil the new one')
-    ds = load_data(o['data'], root, o['val'], seed=0)
+    ds = load_data(o['data'], root, o['val'], seed=0, size=o.get('size'))
     if o['select']: ds.x_test, ds.y_test = ds.x_val, ds.y_val
     else: ds = ds.joined()
     white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'])
@@ -242,7 +242,7 @@ def _cost(
     device='cpu',   # 'cpu', 'cuda' or 'auto'
 )->dict:            # minutes of the distillation, seconds of an outer iteration, bytes of kept weights
     "Predict time and memory of an experiment that learns by BPTT"
-    ds, dev = load_data(o['data'], data_root, o['val']), pick_device(device)
+    ds, dev = load_data(o['data'], data_root, o['val'], size=o.get('size')), pick_device(device)
     net, parts, begun = make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth']), [], 0
     for stage in o.get('stages') or [{}]:
         now, share, begun = {**CURRICULUM, **o, **stage}, stage.get('until', 1)-begun, stage.get('until', 1)
@@ -263,7 +263,7 @@ def check_budget(
 ):
     "`BadInput` when the budget of Eq. 4 has no room for these bases, or images cannot be halved"
     if settings['method'] not in ('full', 'bptt_ds'): return
-    ds = load_data(settings['data'], val=0)
+    ds = load_data(settings['data'], val=0, size=settings.get('size'))
     smaller(ds.shape, 2) if settings['method'] == 'bptt_ds' else _rows(settings, ds.shape, ds.n_classes)
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0003

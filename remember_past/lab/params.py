@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 from ..errors import BadInput, check, nearest
 from ..hashes import settings_hash
-from ..data.load import DATASETS
+from ..data.own import own_kind
+from ..data.load import DATASETS, present
 from .experiments import kind_named
 from .settings import schema_named
 from .settings import complete
@@ -180,10 +181,12 @@ def known_data(
     name:str,         # a data set
     where='settings', # what asked for it, for the sentence
 ):
-    "`BadInput` unless the data set is one of ours or a file of one's own"
-    own = str(name).endswith('.npz')
-    check(own or name in DATASETS, f'unknown data set {name!r} in {where}; {nearest(name, DATASETS)}')
-    check(not own or Path(name).is_file(), f'there is no file {name}, which {where} names; give the path of an .npz file')
+    "`BadInput` unless the data set is one of ours or a path of one's own"
+    kind, folder = own_kind(name), Path(str(name)).is_dir()
+    hint = f'for the folder of that name write {name}/' if folder else nearest(str(name), DATASETS)
+    check(kind or name in DATASETS, f'unknown data set {name!r} in {where}; {hint}')
+    what = 'folder' if kind == 'folder' else 'file'
+    check(not kind or present(str(name)), f'there is no {what} {name}, which {where} names; give the path of a folder, a .csv or an .npz file')
 
 # %% ../../nbs/lab/params.ipynb #3a93c7df
 def experiments_of(
