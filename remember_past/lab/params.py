@@ -206,17 +206,41 @@ def experiments_of(
     return list({settings_hash(c): c for c in found}.values())
 
 # %% ../../nbs/lab/params.ipynb #18048c93
-def read_settings(
+def read_pairs(
     pairs=(),      # KEY=VALUE, value as in YAML
     params=None,   # YAML file of settings; pairs win
-)->dict:           # complete settings of an experiment
-    "Settings from a command line; `BadInput` for an unknown one"
+)->dict:           # settings, as far as they were given
+    "Settings from a command line; `BadInput` for what is no setting"
     given = read_yaml(params) if params else {}
     for p in pairs:
         key, eq, value = p.partition('=')
         check(eq and key, f'{p!r} is not a setting; write KEY=VALUE, as ipc=1')
         given[key] = _parse_yaml(value, f'the value of {p!r}') if value else ''
-    _plain_values(given)
-    settings = schema_named('distillation')(**given)
+    return _plain_values(given)
+
+def read_settings(
+    pairs=(),      # KEY=VALUE, value as in YAML
+    params=None,   # YAML file of settings; pairs win
+)->dict:           # complete settings of an experiment
+    "Settings from a command line; `BadInput` for an unknown one"
+    settings = schema_named('distillation')(**read_pairs(pairs, params))
     known_data(settings['data'], 'the settings')
     return settings
+
+# %% ../../nbs/lab/params.ipynb #4b853243
+def row_like(
+    root,         # the repository, or the installed package
+    profile:str,  # quick, small or paper
+    name:str,     # a table or figure
+    given:dict,   # settings; data, method and ipc choose the row
+)->dict:          # settings, as far as the file gives them, under those given
+    "The settings of a table's row"
+    name, = choose(root, profile, [name])
+    params = read_params(root, profile, name)
+    check(params['kind'] == 'cells', f'{name} is no table of distillations; give another, as table1')
+    known = {**dict(data='cifar10', method='full', ipc=1), **params['defaults']}
+    want = {k: given.get(k, known[k]) for k in ('data', 'method', 'ipc')}
+    lines = [one for line in params['experiments'] for one in _spread(line)]
+    fits = [one for one in lines if all({**known, **one}.get(k) == v for k, v in want.items())]
+    base, = _expand(params | dict(experiments=[min(fits, key=len, default=want)], only={}))
+    return {**base, **given}
