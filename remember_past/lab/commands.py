@@ -22,16 +22,16 @@ def _described(): # what is known about settings, without importing them
 # %% ../../nbs/lab/commands.ipynb #97003a21
 _FIRST_STEPS = '''Distil a data set into a memory file, and score it. Three examples:
 
-  rp_distill data=digits scale=1 bases=6 whiten=standardize iterations=100   from images that are already here
-  rp_distill data=own.npz whiten=standardize                                 from your own images
-  rp_distill data=mnist --dry-run                                            how long would the paper's setting take?
+  rp_distill --profile quick data=digits           a first memory, from images that are already here
+  rp_distill data=photos/ size=32                  your own images, in photos/CLASS/*.png; minutes on two cores
+  rp_distill --profile small data=mnist --dry-run  a row of Table 1: how long would it take?
 
 rp_distill --list names data sets, methods and networks; rp_distill --help explains every setting.'''
 
 def _listing(): # what --list says
     known = _described()
     one = lambda k, note='': f'{k}: {", ".join(known["choices"][k])}{note}'
-    return '\n'.join([one('data', '; or an .npz file of your own'), one('net'), one('whiten'), one('protocol'), 'method:',
+    return '\n'.join([one('data', '; or a folder (photos/), a .csv or an .npz file of your own'), one('net'), one('whiten'), one('protocol'), 'method:',
                       *(f'  {k:<14} {v}' for k, v in known['titles'].items())])
 
 # %% ../../nbs/lab/commands.ipynb #8545f04b
@@ -61,7 +61,9 @@ def rp_reproduce(
 # %% ../../nbs/lab/commands.ipynb #6f8ae558
 @command(more=lambda: _described()['help'], choices=lambda: _described()['choices'])
 def rp_distill(
-    settings:Param('settings as KEY=VALUE, as data=digits ipc=1; the others are the paper\'s', str, nargs='*', opt=False)=None,
+    settings:Param('settings as KEY=VALUE, as data=digits ipc=1', str, nargs='*', opt=False)=None,
+    profile:str=None,              # quick, small or paper: settings for everything; small for data of your own when left out
+    like:str=None,                 # take the settings of a table, as table1
     params:str=None,               # YAML file of settings; pairs on the command line win
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
@@ -75,12 +77,12 @@ def rp_distill(
     from remember_past.data.load import data_root, pick_device, present
     from remember_past.lab.distillation import ON_REAL, check_budget, cost_text, run_distillation
     from remember_past.lab.experiments import run_of, title_of
-    from remember_past.lab.params import read_settings
+    from remember_past.lab.profiles import settings_for
     from remember_past.lab.progress import Line
     from remember_past.lab.tables import hand_over, pm
-    if list or not (settings or params): return print(_listing() if list else _FIRST_STEPS)
+    if list or not (settings or params or profile or like): return print(_listing() if list else _FIRST_STEPS)
     settle()
-    s, device = read_settings(settings or (), params), str(pick_device(device))
+    s, device = settings_for(settings or (), params, profile, like), str(pick_device(device))
     check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     here = present(s['data'])
     if dry_run and not here:

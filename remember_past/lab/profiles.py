@@ -27,7 +27,7 @@ def _structure(
     (c, h, w), floats = shape, budget(o.get('ipc', 1), shape, n_classes)
     scale = o.get('scale', 2 if h % 2 == w % 2 == 0 and min(h, w) >= 16 else 1)
     each = c*h*w//scale**2
-    bases = max(1, round(.4*floats/each))
+    bases = max(1, min(round(.4*floats/each), floats//(each + 4*n_classes)))  # room for four images of each class at least
     if bases == 1 and 2*each + 2*n_classes <= floats: bases = 2
     return dict(scale=scale, bases=bases, depth=max(1, round(math.log2(min(h, w)/4))), classes_per_step=20 if n_classes > 20 else None)
 
