@@ -126,7 +126,8 @@ def present(
     "Tell whether the files of a data set are already here"
     root = data_root(root)
     if name == 'digits': return True
-    if name not in _TORCHVISION: return {'folder': Path.is_dir, None: lambda p: False}.get(own_kind(name), Path.is_file)(Path(name).expanduser())
+    if kind := own_kind(name): return (Path.is_dir if kind == 'folder' else Path.is_file)(Path(name).expanduser())
+    if name not in _TORCHVISION: return False
     _, sub, files = _TORCHVISION[name]
     there = lambda f: (root/sub/f).is_file() or (root/sub/f'{f}.gz').is_file()
     return (root/f'{name}.npz').is_file() or all(there(f) for f in files)
@@ -188,9 +189,9 @@ def read_arrays(
     "Read the arrays of a data set from a file, a folder or the network; raise `BadInput` if they can't be had"
     kind = own_kind(name)
     check(kind or name in DATASETS,
-          f'Unknown data set {name!r}: {nearest(name, DATASETS)} A data set of your own is the path of an .npz file, a .csv file or a folder, '
-          'with a slash, as photos/.')
-    check(size is None or kind in ('folder', 'csv'), f'size scales the images of a folder or a table; {name} has arrays, scale them yourself')
+          f'Unknown data set {name!r}: {nearest(name, DATASETS)} A data set of your own is the path of an .npz file, a .csv file '
+          'or a folder, with a slash, as photos/.')
+    check(size is None or kind in ('folder', 'csv'), f'size scales images of a folder or a table; {name} has arrays, scale them yourself')
     if kind in ('folder', 'csv'): return read_own(name, size, digest=content_digest(name))
     if name == 'digits': return _read_digits()
     prepared = Path(name).expanduser() if kind else data_root(root)/f'{name}.npz'

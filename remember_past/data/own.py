@@ -19,7 +19,7 @@ def _pixels_of(
     "Make a picture upright, of eight bits and without transparency"
     from PIL import Image, ImageOps
     try: im = ImageOps.exif_transpose(im)
-    except Exception as e: raise BadInput(f'{where} cannot be read as an image ({type(e).__name__}: {_short(e)}); remove or repair it') from e
+    except Exception as e: raise BadInput(f'{where} cannot be read as an image ({_short(e)}); remove or repair it') from e
     check(im.mode != 'F', f'{where} has floating-point pixels; hand such images over as arrays, with from_arrays')
     if im.mode.startswith('I'):
         a = np.asarray(im)
@@ -55,7 +55,7 @@ def _pixels(
         return (a if size is None else _fitted(a, size)), clear
     a = image.detach().cpu().numpy() if hasattr(image, 'detach') else np.asarray(image)
     check(a.dtype != object and a.ndim in (2, 3), f'{where} is no image but {_short(image)!r}; give a path, a PIL image or an array')
-    check(size is None or a.dtype == np.uint8, f'{where} is an array of {a.dtype}, and size scales 8-bit images only; scale arrays yourself')
+    check(size is None or a.dtype == np.uint8, f'{where} is an array of {a.dtype}, and size scales 8-bit images; scale arrays yourself')
     if size is None: return a, False
     channels_first = a.ndim == 3 and a.shape[0] in (1, 3) and a.shape[-1] not in (1, 3)
     return _fitted(a.transpose(1, 2, 0) if channels_first else a, size), False
@@ -101,7 +101,7 @@ def _arrays_of(
     for image, _, which in items:
         a, c = _pixels(image, size, which)
         read.append(a); clear += c
-        check(4*a.size*len(items) <= _LIMIT, f'{where}: {len(items):,} images like the first need more than {_LIMIT >> 30} GiB; give a size')
+        check(4*a.size*len(items) <= _LIMIT, f'{where}: {len(items):,} images like this need more than {_LIMIT >> 30} GiB; give a size')
     grey, x = sum(a.ndim == 2 for a in read), _stacked(read, where)
     y, ends = np.array([_label(l, w) for _, l, w in items], dtype=None), np.cumsum([len(parts[p]) for p in order])
     notes = [note] + [f'{clear} with transparent parts, laid on white']*bool(clear)
@@ -115,7 +115,7 @@ def _arrays_of(
 
 def _label(y, where): # a number or a word
     y = y.item() if hasattr(y, 'item') and np.ndim(y) == 0 else y
-    check(isinstance(y, (int, str)) and not isinstance(y, bool), f'{where} has the label {_short(y)!r}; a label is a whole number or a word')
+    check(isinstance(y, (int, str)) and not isinstance(y, bool), f'{where} has the label {_short(y)!r}; labels are whole numbers or words')
     return y
 
 # %% ../../nbs/data/own.ipynb #4889aaf7

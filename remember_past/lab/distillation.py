@@ -156,6 +156,20 @@ def _on_real(
     batch = min(last['per_class'], r)*(last['classes_per_step'] or n_classes)
     return protocol | dict(epochs=last['inner_steps'], lr=last['inner_lr'], momentum=o['momentum'], batch=batch), batch
 
+# %% ../../nbs/lab/distillation.ipynb #a94a306c
+def tell_steps(
+    progress,   # see `Distillation.learn`
+)->callable:    # what `evaluate` calls after each step
+    "News of the steps of an evaluation, not too often"
+    began = shown = time.perf_counter()
+    def step(done, of):
+        nonlocal shown
+        now = time.perf_counter()
+        if now - shown < .5 or done == of: return
+        shown = now
+        progress(dict(stage='evaluate', done=done, of=of, loss=None, seconds_left=(now-began)*(of-done)/done, between=True))
+    return step
+
 # %% ../../nbs/lab/distillation.ipynb #5e78aa06
 @patch
 def score(self:Distillation,
@@ -170,12 +184,12 @@ def score(self:Distillation,
         check('lr' in memory.meta, 'the memory has learned no rate; give a number for eval_lr')
         protocol['lr'] = memory.meta['lr']
     net = make_net(o.get('eval_net') or o['net'], ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
-    scored, tell = 'whole validation split' if o['select'] else 'whole test set', None
+    scored, tell, step = 'whole validation split' if o['select'] else 'whole test set', None, progress and tell_steps(progress)
     if progress: tell = lambda n, accs: progress(dict(stage='evaluate', done=n, of=o['eval_nets'], loss=None, seconds_left=None))
     if o['method'] not in ON_REAL:
-        return evaluate(memory.to(ds.x_test.device), net, ds.x_test, ds.y_test, memory.whitening, seed, tell, scored, **protocol)
+        return evaluate(memory.to(ds.x_test.device), net, ds.x_test, ds.y_test, memory.whitening, seed, tell, scored, step=step, **protocol)
     protocol, shown = _on_real(o, protocol, ds.shape, ds.n_classes)
-    began, accs = time.perf_counter(), train_nets(net, ds.x_train, ds.y_train, ds.x_test, ds.y_test, seed, tell, shown, **protocol)
+    began, accs = time.perf_counter(), train_nets(net, ds.x_train, ds.y_train, ds.x_test, ds.y_test, seed, tell, shown, step, **protocol)
     text = protocol_text(protocol, shown or len(ds.x_train), scored).replace('recalled', 'real')
     if shown: text = text.replace('real images', 'real images drawn anew for each epoch')
     return dict(accuracy=accs, mean=statistics.mean(accs), std=statistics.stdev(accs) if len(accs)>1 else None,
@@ -336,11 +350,12 @@ def _train_again(
     device='cpu',    # torch device
     nets:int=None,   # fresh networks; None is as many as were recorded
     seed:int=None,   # of their weights; None is one that the record has not used
+    progress=None,   # see `Distillation.learn`
 )->list:             # accuracy of each, percent
     "Fresh networks on what a memory recalls, by the recorded protocol"
     o = settings | dict(eval_nets=nets or settings['eval_nets'])
     d = Distillation(o, *load_whitened(o, None, device))
-    return d.score(memory, seed=o['seed'] + 1000 if seed is None else seed)['accuracy']
+    return d.score(memory, progress, o['seed'] + 1000 if seed is None else seed)['accuracy']
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0015
 DISTILLATION = Kind('cells', 'distillation', run_distillation, _title, _work, ('data', 'net', 'width', 'depth', 'method'), _stem,

@@ -226,7 +226,7 @@ def known_data(
     hint = f'for the folder of that name write {name}/' if folder else nearest(str(name), DATASETS)
     check(kind or name in DATASETS, f'unknown data set {name!r} in {where}; {hint}')
     what = 'folder' if kind == 'folder' else 'file'
-    check(not kind or present(str(name)), f'there is no {what} {name}, which {where} names; give the path of a folder, a .csv or an .npz file')
+    check(not kind or present(str(name)), f'there is no {what} {name}, which {where} names; give the path of a folder, a .csv or .npz file')
 
 # %% ../../nbs/lab/params.ipynb #3a93c7df
 def experiments_of(

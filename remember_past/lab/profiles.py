@@ -86,9 +86,20 @@ def settings_for(
     else:
         known_data(given.get('data', 'cifar10'), 'the settings')
         alike = given
-        if own and like: alike = given | dict(data='mnist' if load_data(given['data'], val=0, size=given.get('size')).shape[0] == 1 else 'cifar10')
+        if own and like:
+            grey = load_data(given['data'], val=0, size=given.get('size')).shape[0] == 1
+            alike = given | dict(data='mnist' if grey else 'cifar10')
         base = row_like(root_and_runs()[0], profile, like or 'table1', alike)
         settings = _fitted(base, given, profile, bool(like)) if own else base
     settings = schema_named('distillation')(**settings)
     known_data(settings['data'], 'the settings')
     return settings
+
+# %% ../../nbs/lab/profiles.ipynb #486de446
+def settings_text(
+    o:dict,  # complete settings of a distillation
+)->str:      # the settings that a profile decides, as a command line takes them
+    "What was decided for data of one's own, in a line"
+    keys = ('whiten', 'bases', 'scale', 'width', 'depth', 'inner_steps', 'inner_lr', 'per_class', 'outer', 'outer_lr',
+            'iterations', 'eval_epochs')
+    return 'settings: ' + ' '.join(f'{k}={o[k]}' for k in keys if k in o)

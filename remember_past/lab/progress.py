@@ -106,9 +106,14 @@ def write(self:Line,
     text:str,        # one line
 ):
     "Write a line that stays"
+    self.close()
+    self.out.write(f'{text}\n'); self.out.flush()
+
+@patch
+def close(self:Line):
+    "Take the live line away"
     if self.bar is not None: self.bar.close()
     self.bar = None
-    self.out.write(f'{text}\n'); self.out.flush()
 
 # %% ../../nbs/lab/progress.ipynb #770a4ae8
 @patch

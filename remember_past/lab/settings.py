@@ -317,7 +317,8 @@ class _Extrapolation(_Distillation):
     first = ('method', 'ipc')
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
-    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS or k in ('size', 'content', 'start')}, **changed}
+    base = {**own_defaults, **changed | {k: v for k, v in _Distillation.base.items()
+                                         if k not in changed and (k not in OPTIONS or k in ('size', 'content', 'start'))}}
 
     def protocol(self, changes): return {}
     def known(self, changes):
@@ -440,7 +441,7 @@ class Kind:
         paper:Callable=None,  # (settings, published numbers) -> [mean, spread] or None
         fits:Callable=None,   # settings -> nothing; raises BadInput where data and settings do not go together
         cost:Callable=None,   # (settings, device) -> predicted time and memory in words
-        again:Callable=None,  # (settings, memory, device, nets, seed) -> accuracies of networks trained again
+        again:Callable=None,  # (settings, memory, device, nets, seed, progress) -> accuracies of networks trained again
     ):
         store_attr()
         self.settings = schema_named(schema)

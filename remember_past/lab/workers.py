@@ -38,6 +38,7 @@ def _in_time(
     "Pass news on; after the last step that fits, raise `_OutOfTime`"
     def tell(news):
         if progress: progress(news)
+        if news.get('between'): return  # what has no checkpoint is not cut off
         left, steps = news.get('seconds_left'), news['of'] - news['done']
         step = left/steps if left and steps else 0
         if until and steps and time.time() + step > until: raise _OutOfTime
