@@ -317,8 +317,8 @@ class _Extrapolation(_Distillation):
     first = ('method', 'ipc')
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
-    base = {**own_defaults, **changed | {k: v for k, v in _Distillation.base.items()
-                                         if k not in changed and (k not in OPTIONS or k in ('size', 'content', 'start'))}}
+    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS or k in ('size', 'content', 'start')},
+            **changed}
 
     def protocol(self, changes): return {}
     def known(self, changes):
