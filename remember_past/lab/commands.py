@@ -77,7 +77,7 @@ def rp_distill(
     from remember_past.atomic_files import write_bytes
     from remember_past.data.load import data_root, load_data, pick_device, present
     from remember_past.data.own import own_kind
-    from remember_past.lab.distillation import ON_REAL, check_budget, cost_text, run_distillation
+    from remember_past.lab.distillation import ON_REAL, check_budget, cost_of, cost_text, run_distillation
     from remember_past.lab.experiments import run_of, title_of
     from remember_past.lab.profiles import settings_for, settings_text
     from remember_past.lab.progress import Line
@@ -93,7 +93,7 @@ def rp_distill(
     check_budget(s)
     if own_kind(s['data']): print(f'{load_data(s["data"], val=s["val"], size=s.get("size"))}\n{settings_text(s)}', flush=True)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
-    if dry_run: print(f'{title_of(s)}{cost_text(s, device)}'); return
+    if dry_run: print(f'{title_of(s)}{cost_text(cost_of(s, device))}'); return
     write_bytes(Path(out).with_name(f'.writable.{os.getpid()}'), b'').unlink()  # else refused here, before anything is learned
     line, old = Line([s]), run_of(runs, s, create=False).done and not fresh; line.start(0)
     record = run_distillation(s, runs, device, progress=line, fresh=fresh)

@@ -440,7 +440,7 @@ class Kind:
         file:Callable,        # settings -> how a committed record is called, without the hash
         paper:Callable=None,  # (settings, published numbers) -> [mean, spread] or None
         fits:Callable=None,   # settings -> nothing; raises BadInput where data and settings do not go together
-        cost:Callable=None,   # (settings, device) -> predicted time and memory in words
+        cost:Callable=None,   # (settings, device) -> predicted `minutes`, and more for `cost_text`; or None
         again:Callable=None,  # (settings, memory, device, nets, seed, progress) -> accuracies of networks trained again
     ):
         store_attr()
