@@ -83,8 +83,8 @@ class Standardize(Whitening):
 @patch(cls_method=True)
 def fit(cls:Standardize,
     x:Tensor,    # training images, N x C x H x W
-    mean=None,   # one number a channel, instead of measuring it
-    std=None,    # one positive number a channel, instead of measuring it
+    mean=None,   # one number per channel, instead of measuring it
+    std=None,    # one positive number per channel, instead of measuring it
 )->Standardize:
     "Measure mean and standard deviation of each channel, in float64"
     check(x.ndim == 4 and len(x) > 0, f'Standardize.fit needs images N x C x H x W, at least one, not {tuple(x.shape)}.')

@@ -43,7 +43,7 @@ def time_for(
     every:int=1,     # see `unroll`; above 1 each differentiated step is walked twice
     rounds:int=5,    # how often each call is tried; the fastest counts
 )->float:            # seconds
-    "Predicted time of one unroll and its way back"
+    "Predicted time of one unroll and its backward pass"
     check(T>=1 and rounds>=1, f'T={T} and rounds={rounds}: give 1 or more of each')
     w = .05*torch.randn(steps.flat.size, generator=torch.Generator().manual_seed(0)).to(X)
     fastest = lambda f: min([_seconds_of(f, X.device) for _ in range(rounds+1)][1:])
