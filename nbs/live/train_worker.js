@@ -80,6 +80,7 @@ async function choose() {
   postMessage({backend: tf.getBackend(), width: WIDTH, steps: STEPS});
 }
 const chosen = choose();
+onunhandledrejection = e => { throw e.reason; };   // so that the page hears of it
 
 onmessage = async ({data}) => {
   await chosen;
