@@ -83,8 +83,8 @@ class Standardize(Whitening):
 @patch(cls_method=True)
 def fit(cls:Standardize,
     x:Tensor,    # training images, N x C x H x W
-    mean=None,   # one number a channel, instead of measuring it
-    std=None,    # one positive number a channel, instead of measuring it
+    mean=None,   # one number per channel, instead of measuring it
+    std=None,    # one positive number per channel, instead of measuring it
 )->Standardize:
     "Measure mean and standard deviation of each channel, in float64"
     check(x.ndim == 4 and len(x) > 0, f'Standardize.fit needs images N x C x H x W, at least one, not {tuple(x.shape)}.')
@@ -207,17 +207,71 @@ def to(self:ZCA,
     self.matrix(torch.device(device))
     return self
 
+# %% ../../nbs/data/whiten.ipynb #dfd2e16e
+_DC = dict(mnist=([.1307], [.3081]), fashion_mnist=([.2861], [.3530]), svhn=([.4377, .4438, .4728], [.1980, .2010, .1970]),
+           cifar10=([.4914, .4822, .4465], [.2023, .1994, .2010]), cifar100=([.5071, .4866, .4409], [.2673, .2564, .2762]))
+
+def _dc_constants(
+    x:Tensor,       # training images, N x C x H x W, pixels from 0 to 1
+    data:str,       # name of the data set
+)->Standardize:
+    "Standardise with the constants of the DC family's code"
+    check(data in _DC, f'the DC family has no constants for {data}; choose standardize, which measures them')
+    return Standardize.fit(x, *_DC[data])
+
+# %% ../../nbs/data/whiten.ipynb #0a167519
+class PixelZCA(ZCA):
+    "Take away the mean image and multiply by W: ZCA on pixels from 0 to 1"
+    kind = 'kornia'
+
+@patch(cls_method=True)
+def fit(cls:PixelZCA,
+    x:Tensor,         # training images, N x C x H x W, pixels from 0 to 1
+    reg:float=0.1,    # added to each eigenvalue
+    tol:float=0.01,   # largest relative error of whitened training images that packing W may cause
+    exact:bool=False, # keep the whole matrix in float32 instead?
+)->PixelZCA:
+    "Measure the whitening on training images, packed as it will be stored"
+    check(x.ndim == 4 and len(x) > 1, f'PixelZCA.fit needs images N x C x H x W, at least two, not {tuple(x.shape)}.')
+    check(x[0].numel() <= 2**14, f'ZCA whitens images of up to 16,384 numbers, not {x[0].numel():,}; use standardize, or smaller images.')
+    check(reg > 0 and tol > 0, f'PixelZCA.fit needs reg > 0 and tol > 0, not {reg} and {tol}.')
+    flat = x.flatten(1)
+    mean = flat.double().mean(0)
+    S = sum(((p - mean).float().T@(p - mean).float()).double() for p in flat.split(4096))/(len(x) - 1)
+    e, V = torch.linalg.eigh(S)
+    W, numbers = (V*(e.clamp(min=0) + reg).rsqrt())@V.T, dict(shape=list(x.shape[1:]), reg=float(reg))
+    more, tensors = ({}, dict(W=W.float().cpu())) if exact else pack_matrix(W, S, x.shape[1:], tol)
+    return cls({**numbers, **more}, {**tensors, 'mean_image': mean.float().cpu()})
+
+@patch
+def apply(self:PixelZCA,
+    x:Tensor,   # images, N x C x H x W, pixels from 0 to 1; N may be 0
+)->Tensor:      # whitened images of the same shape, float32
+    "Take images to whitened images"
+    x, mean = self._fits(x, self.numbers['shape']), self.tensors['mean_image'].to(x.device)
+    return ((x.flatten(1) - mean)@self.matrix(x.device)).view(x.shape)
+
+@patch
+def invert(self:PixelZCA,
+    z:Tensor,   # whitened images, N x C x H x W
+)->Tensor:      # images of the same shape, up to rounding
+    "Take whitened images back to images"
+    z, mean = self._fits(z, self.numbers['shape']), self.tensors['mean_image'].to(z.device)
+    return (z.flatten(1)@self.matrix(z.device, inverse=True) + mean).view(z.shape)
+
 # %% ../../nbs/data/whiten.ipynb #bbdd582b
-WHITENINGS = dict(none=Whitening, standardize=Standardize, zca=ZCA)
+WHITENINGS = dict(none=Whitening, standardize=Standardize, zca=ZCA, dc=Standardize, kornia=PixelZCA)
 
 def fit_whitening(
-    kind:str,         # 'none', 'standardize' or 'zca'
+    kind:str,         # 'none', 'standardize' or 'zca'; 'dc' and 'kornia' are those of the DC family and of trajectory matching
     x:Tensor,         # training images, N x C x H x W
-    reg:float=0.1,    # regulariser of ZCA, in units of the mean eigenvalue
+    reg:float=0.1,    # regulariser of ZCA, in units of the mean eigenvalue; of kornia's, on pixels from 0 to 1
+    data:str=None,    # name of the data set; only dc asks for it
 )->Whitening:
     "Fit the whitening of that name on training images"
     check(kind in WHITENINGS, f'Unknown whitening {kind!r}: {nearest(kind, WHITENINGS)}')
-    if kind == 'zca': return ZCA.fit(x, reg)
+    if kind == 'dc': return _dc_constants(x, data)
+    if kind in ('zca', 'kornia'): return WHITENINGS[kind].fit(x, reg)
     return Whitening() if kind == 'none' else Standardize.fit(x)
 
 # %% ../../nbs/data/whiten.ipynb #8ada9024
@@ -231,11 +285,13 @@ def _sizes(
     c, h, w = meta['shape']
     possible = all(type(n) is int and n > 0 for n in (c, h, w)) and c*h*w <= 2**14
     check(possible, f'A whitening of images {meta["shape"]} is not possible; the file is corrupt.')
-    floats = [float(meta[k]) for k in ('mean', 'norm', 'reg', *(() if 'W' in tensors else ['c']))]
+    own = dict(zca=('mean', 'norm'), kornia=())[meta['kind']]
+    floats = [float(meta[k]) for k in (*own, 'reg', *(() if 'W' in tensors else ['c']))]
     check(all(map(math.isfinite, floats)), 'The whitening in this file holds numbers that are not finite; the file is corrupt.')
     D, f = c*h*w, torch.float32
-    if 'W' in tensors: return dict(W=(f, (D, D)))
-    return dict(colour=(f, (c, c)), energy=(f, (D,)), diagonal=(f, (D,)), codes=(torch.uint8, tuple(tensors['codes'].shape)[:1]))
+    more = dict(mean_image=(f, (D,))) if meta['kind'] == 'kornia' else {}
+    if 'W' in tensors: return more | dict(W=(f, (D, D)))
+    return more | dict(colour=(f, (c, c)), energy=(f, (D,)), diagonal=(f, (D,)), codes=(torch.uint8, tuple(tensors['codes'].shape)[:1]))
 
 # %% ../../nbs/data/whiten.ipynb #6604f5c9
 def whitening_from(

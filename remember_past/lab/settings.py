@@ -18,7 +18,7 @@ from ..data.whiten import WHITENINGS
 from ..data.files import DATASETS, content_digest
 from ..nets import NETS
 from ..curricula import CURRICULUM, check_stages
-from ..distill import OUTER, check_loop
+from ..distill_settings import OUTER, check_loop
 from ..evaluate import LOSSES, PROTOCOL, SCHEDULES
 from ..baselines.methods import LEARNERS, PROTOCOLS, TITLES, published, published_protocol
 from ..continual.methods import STREAM_LEARNERS
@@ -43,7 +43,7 @@ class Setting:
         name:str,  # of the setting
         value,     # what it was given
     ):
-        "`BadInput` for a value that cannot be"
+        "`BadInput` for an impossible value"
         if value is None and self.none or self.ok(value): return
         what = f'there is no {self.noun} {value!r}' if self.noun else f'setting {name} is {value!r}'
         or_null = f', or null for {self.none}' if self.none else ''
@@ -122,7 +122,7 @@ _LOOP = dict(
     decay=_flag('take the outer learning rate to zero along a cosine'),
     clip=_number('largest norm of the gradient of the memory', above=0, none='no clipping'),
     iterations=_whole('outer iterations', 0),
-    pool=_whole('networks that live on between outer iterations, each a window at a time', 0),
+    pool=_whole('networks that are kept between outer iterations, each a window at a time', 0),
     stages=Setting('settings that change on the way, see [curricula](../curricula.ipynb)', 'a list of dictionaries',
                    lambda v: not check_stages(v), 'the same all along'))
 
@@ -140,6 +140,7 @@ _EVALUATION = dict(
     eval_decay=_number('weight decay', least=0),
     eval_schedule=_name('how the rate changes', SCHEDULES),
     eval_loss=_name('loss', LOSSES),
+    eval_centre=_flag('count outputs from those of the untrained network; with squares only'),
     eval_stable=_flag('measure eval_lr in units of the largest stable rate'))
 
 # %% ../../nbs/lab/settings.ipynb #5e770014
@@ -223,7 +224,7 @@ _COMPARED_STREAM = dict(
     gate=_name('relu: learned rates; step: one rate behind gates', ('relu', 'step')),
     frequencies=_whole('random features of the kernel'), core=_whole('samples kept for each task'),
     tau=_number('weight of the divergence from the prior', least=0),
-    released=_flag('two inference networks, and the test, of the released code'),
+    released=_flag('as the released code of kcl (two inference networks, its test), mer and the La-MAML family (replay with replacement)'),
     epochs=_whole('epochs of the multitask bound'), batch=_whole('its batch'))
 
 # %% ../../nbs/lab/settings.ipynb #5e77001b
@@ -274,7 +275,7 @@ class _Schema:
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
 OPTIONS = dict(content=None, start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
-    **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'stable')})
+    **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'centre', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
 class _Distillation(_Schema):
@@ -315,13 +316,14 @@ class _Extrapolation(_Distillation):
         'The memory': {**_MEMORY, 'method': _name('what is learned', [m for m in METHOD_TITLES if 'ceiling' not in m], noun='method')}}
     first = ('method', 'ipc')
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
+    later = ('content', 'start', *CURRICULUM)  # of the options, those of a task
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
-    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS or k in ('content', 'start')}, **changed}
+    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS}, **{k: OPTIONS[k] for k in later}, **changed}
 
     def protocol(self, changes): return {}
     def known(self, changes):
         known = {**super().known({**self.changed, **changes}), **self.changed}
-        return {k: v for k, v in known.items() if k not in OPTIONS or k in ('content', 'start')}
+        return {k: v for k, v in known.items() if k not in OPTIONS or k in self.later}
     def settle(self, o, changes):
         return super().settle({**o, 'ways': str(o['ways'])}, changes)
 
@@ -371,7 +373,7 @@ def schema_named(
 def complete(
     **changes, # changes to the defaults, and `kind` unless it is a distillation
 )->dict:       # every setting of the experiment
-    "Complete, checked settings of an experiment; `BadInput` for a name or a value that cannot be"
+    "Complete, checked settings of an experiment; `BadInput` for a name or an impossible value"
     kind = changes.get('kind', 'distillation')
     return schema_named(kind)(**{k: v for k, v in changes.items() if k != 'kind' or kind != 'distillation'})
 
