@@ -119,6 +119,16 @@ def rp_data(
     for n in DATASETS: print(f'{n}: {"here" if present(n) else "not here"}')
     print(f'in {data_root()}')
 
+# %% ../../nbs/lab/commands.ipynb #2ca834b2
+def _data_of(memory, file, s, where): # the data set that settings name, if the memory recalls images of its kind
+    from remember_past.data.load import load_data
+    from remember_past.lab.params import known_data
+    known_data(s['data'], where)
+    ds, other = load_data(s['data'], size=s.get('size')), 'give the data set it was distilled from'
+    check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; {other}')
+    check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; {other}')
+    return ds
+
 # %% ../../nbs/lab/commands.ipynb #0830a35d
 @command
 def rp_evaluate(
@@ -135,10 +145,9 @@ def rp_evaluate(
     ranking:int=0,       # epochs on all real images: prints DD-Ranking's scores, too
 ):
     "Train fresh networks on what a memory recalls, test them on the real test set"
-    from remember_past.data.load import load_data, pick_device
+    from remember_past.data.load import pick_device
     from remember_past.evaluate import evaluate
     from remember_past.lab.distillation import protocol_of, tell_steps
-    from remember_past.lab.params import known_data
     from remember_past.lab.progress import Line
     from remember_past.lab.settings import DEFAULTS
     from remember_past.lab.tables import pm
@@ -151,11 +160,7 @@ def rp_evaluate(
     check(data or 'data' in own, f'{file} does not say what data set it was made from, as a memory from Python; give --data')
     given = dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr)
     s = DEFAULTS | own | {k: v for k, v in given.items() if v is not None}
-    known_data(s['data'], 'the command' if data else f'the memory {file}')
-    ds = load_data(s['data'], size=s.get('size'))
-    other = 'give the data set it was distilled from'
-    check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; {other}')
-    check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; {other}')
+    ds = _data_of(memory, file, s, 'the command' if data else f'the memory {file}')
     protocol = protocol_of(s) | dict(nets=nets) | (dict(lr=memory.meta.get('lr')) if s['eval_lr'] is None else {})
     net, width = net or s.get('eval_net') or s['net'], width or s.get('eval_width') or s['width']
     form = make_net(net, ds.shape, ds.n_classes, width, s['depth'])
