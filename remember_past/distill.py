@@ -146,7 +146,8 @@ def check_real(
     for what, t in ('images', x), ('labels', y):
         check(isinstance(t, Tensor), f'real {what} are a {type(t).__name__}; give a tensor (torch.as_tensor makes one)')
     check(len(x)==len(y)>0, f'there are {len(x)} real images and {len(y)} labels; give as many of each, and at least one')
-    check(x.dtype==memory.bases.dtype, f'real images are {x.dtype} but the memory is {memory.bases.dtype}; they must agree')
+    dtype = memory.parameters()[0].dtype
+    check(x.dtype==dtype, f'real images are {x.dtype} but the memory is {dtype}; they must agree')
     shape, C = tuple(x.shape[1:]), memory.d_y
     check(shape==memory.shape, f'real images have shape {shape} but the memory recalls {memory.shape}; they must agree')
     whole = not (y.is_floating_point() or y.dtype is torch.bool)
@@ -178,10 +179,11 @@ def plan(self:Distiller,
 @patch
 def recalled(self:Distiller,
     labels:Tensor,  # labels that were drawn (n,) or (n, …)
-)->tuple:           # images (n*r, C, H, W), differentiable in the memory; the label of each
+)->tuple:           # images (n*r, C, H, W), differentiable in the memory; the label of each, or its learned row
     "The synthetic set for some labels"
     labels = labels.to(self.x.device)
-    return self.memory.recall(self.ask.vectors(labels))[0], labels.repeat_interleave(self.memory.r, 0)
+    X, Y = self.memory.recall(self.ask.vectors(labels))
+    return X, Y if self.memory.soft else labels.repeat_interleave(self.memory.r, 0)
 
 @patch
 def outer_loss(self:Distiller,
