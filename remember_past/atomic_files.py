@@ -6,7 +6,7 @@
 __all__ = ['write_bytes', 'write_json', 'read_json', 'write_tensors', 'read_tensors']
 
 # %% ../nbs/09_atomic_files.ipynb #4cc2b3f4
-import hashlib, json, os, warnings
+import hashlib, json, os, stat, warnings
 from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
@@ -86,3 +86,15 @@ def read_tensors(
     check(kept in ('', found), f'{path} was changed after it was written: its content does not match its digest; fetch it again')
     if not kept: warnings.warn(f'{path} has no digest of the whole file, as older files have none: its header cannot be verified')
     return read
+
+# %% ../nbs/09_atomic_files.ipynb #5fee2e72
+def open_to_others(
+    path,  # a file or folder that exists
+)->str:    # why, in words; '' where it is not
+    "Could somebody else have written this?"
+    if not hasattr(os, 'geteuid'): return ''
+    s, mine = os.stat(path), {0, os.geteuid()}
+    if os.geteuid() == 0 and os.environ.get('SUDO_UID', '').isdigit(): mine.add(int(os.environ['SUDO_UID']))  # whoever may become root
+    if s.st_uid not in mine: return f'belongs to user {s.st_uid}'
+    shared = s.st_mode & stat.S_IWOTH and not (stat.S_ISDIR(s.st_mode) and s.st_mode & stat.S_ISVTX)
+    return 'can be written by everybody' if shared else ''

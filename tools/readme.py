@@ -1,9 +1,11 @@
-"""README.md from nbs/index.ipynb, without Quarto.  `readme.py` writes it, `readme.py --check` compares."""
+"""README.md from nbs/index.ipynb, without Quarto, and what commands say about settings, from the schema.
+`readme.py` writes both, `readme.py --check` compares."""
 import json, os, re, sys
 from pathlib import Path
 
 top = Path(__file__).resolve().parent.parent
 source, target = top/'nbs'/'index.ipynb', top/'README.md'
+kept = top/'remember_past'/'lab'/'settings.json'
 link = re.compile(r'(\]\()([^)\s]+)(\))')
 
 def moved(match):
@@ -46,10 +48,15 @@ def render():
         elif cell['cell_type'] == 'code': parts += code(cell)
     return '\n\n'.join(p for p in parts if p) + '\n'
 
+def described():
+    "What `rp_distill --help` and `--list` say, so that they need not import the schema"
+    sys.path.insert(0, str(top))
+    from remember_past.lab.settings import described
+    return json.dumps(described(), indent=1, ensure_ascii=False) + '\n'
+
 if __name__ == '__main__':
-    new = render()
-    if sys.argv[1:] == ['--check']:
-        if not target.exists() or target.read_text(encoding='utf-8') != new:
-            sys.exit('README.md is out of step with nbs/index.ipynb, run `make readme`')
-        print('README.md in step')
-    else: target.write_text(new, encoding='utf-8')
+    for path, new in (target, render()), (kept, described()):
+        if sys.argv[1:] != ['--check']: path.write_text(new, encoding='utf-8')
+        elif not path.exists() or path.read_text(encoding='utf-8') != new:
+            sys.exit(f'{path.name} is out of step with the notebooks, run `make readme`')
+    if sys.argv[1:] == ['--check']: print('README.md and settings.json in step')

@@ -6,13 +6,14 @@
 __all__ = ['STREAM_LEARNERS', 'STREAM_TITLES']
 
 # %% ../../nbs/continual/methods.ipynb #5e770a04
-from .learners import EWC, GEM, Multitask, Online
+from .ewc_gem import EWC, GEM
+from .learners import Multitask, Online
 from .recall import Recall
 from .recall_support import RecallSupport
 from .recall_votes import RecallAugment, RecallSupportVote, RecallVote
 from .recall_means import RecallMeans
 from .recall_offline import RecallOffline, RecallOfflineVote
-from .replay import CMAML, LaMAML, MER, SparseLaMAML, Sync
+from .mer_lamaml import CMAML, LaMAML, MER, SparseLaMAML, Sync
 from .kernel import KCL, StableSGD
 
 # %% ../../nbs/continual/methods.ipynb #5e770a05

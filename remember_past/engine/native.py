@@ -6,12 +6,13 @@
 __all__ = ['SOURCE', 'library', 'NativeStep']
 
 # %% ../../nbs/engine/native.ipynb #16e1aa5c
-import ctypes, functools, hashlib, logging, os, platform, re, shutil, subprocess, tempfile, threading
+import atexit, contextlib, ctypes, functools, hashlib, logging, os, platform, re, shutil, subprocess, tempfile, threading
 from pathlib import Path
 import torch
 from torch import Tensor
 from fastcore.basics import patch
-from ..errors import check
+from ..errors import BadInput, check
+from ..atomic_files import open_to_others, write_bytes
 
 # %% ../../nbs/engine/native.ipynb #ac67b6ea
 def _joined(
@@ -626,36 +627,61 @@ def _compiler(
     names = [os.environ['CXX']] if os.environ.get('CXX') else ['g++', 'clang++', 'c++']
     return next((p for p in map(shutil.which, names) if p), None)
 
+def _private(
+    folder:Path, # exists
+)->bool:         # whatever lies in it was put there by this user, or by root
+    "Is a folder ours alone?"
+    if not hasattr(os, 'geteuid'): return True
+    s, above = folder.stat(), {*folder.absolute().parents, *folder.resolve().parents}
+    return s.st_uid == os.geteuid() and not s.st_mode & 0o022 and not any(map(open_to_others, above))
+
+@functools.lru_cache(None)
 def _cache_folder(
-)->Path: # exists and can be written
-    "Where compiled code is kept: $XDG_CACHE_HOME or ~/.cache, else a private temporary folder"
-    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'remember_past'/'compiled'
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder): return folder
-    except OSError: return Path(tempfile.mkdtemp(prefix='remember_past_'))
+)->Path: # exists, can be written, and is this user's alone
+    "Where compiled code is kept: $XDG_CACHE_HOME or ~/.cache, or else below the temporary folder, in the worst case for this process only"
+    user = os.geteuid() if hasattr(os, 'geteuid') else 'user'
+    usual = lambda: Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'remember_past'/'compiled'
+    for place in (usual, lambda: Path(tempfile.gettempdir())/f'remember_past-{user}'):
+        with contextlib.suppress(OSError, RuntimeError):
+            folder = place()
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=folder): pass
+            if _private(folder): return folder
+    own = tempfile.mkdtemp(prefix='remember_past_')
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return Path(own)
 
 # %% ../../nbs/engine/native.ipynb #4a0c2c12
 _FLAGS = tuple(f'-O3 {machine} -std=c++17 -w -shared -fPIC{threads}' for machine, threads in
                (('-march=native', ' -fopenmp'), ('-march=native', ''), ('-mcpu=native', '')))
+
+def _whole(
+    path:Path, # a library
+)->bool:       # is it there, and as it was compiled?
+    "Compare a library with the digest beside it"
+    try: return path.with_suffix('.sha256').read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError): return False
 
 def _build(
     real:str,     # 'float' or 'double'
     source:str,   # C++
     folder:Path=None, # where to keep the library; default: `_cache_folder`
 )->Path:          # the library
-    "Compile, unless it is there already; RuntimeError with the compiler's first complaint when it cannot be"
+    "Compile, unless it is there already and whole; RuntimeError with the compiler's first complaint when it cannot be"
     cxx = _compiler()
     if not cxx: raise RuntimeError('no C++ compiler was found')
     key = hashlib.sha256('\n'.join([source, real, cxx, _machine(), *_FLAGS]).encode()).hexdigest()[:16]
     path = (folder or _cache_folder())/f'fused_{real}_{key}.so'
-    if path.exists(): return path
-    with tempfile.TemporaryDirectory(dir=path.parent) as tmp:
+    if _whole(path): return path
+    with tempfile.TemporaryDirectory() as tmp:
         (cpp := Path(tmp)/'fused.cpp').write_text(source)
         for flags in _FLAGS:
             command = [cxx, *flags.split(), f'-DREAL={real}', str(cpp), '-o', f'{tmp}/fused.so']
             made = subprocess.run(command, capture_output=True, text=True)
-            if made.returncode == 0: os.replace(f'{tmp}/fused.so', path); return path
+            if made.returncode: continue
+            data = Path(tmp, 'fused.so').read_bytes()
+            write_bytes(path, data); write_bytes(path.with_suffix('.sha256'), hashlib.sha256(data).hexdigest().encode())
+            return path
     raise RuntimeError(next((l for l in made.stderr.splitlines() if 'error' in l), f'{cxx} failed').strip())
 
 # %% ../../nbs/engine/native.ipynb #9de49d7b
@@ -666,8 +692,11 @@ def library(
     real:str,   # 'float' or 'double'
 ):              # the loaded library, or None
     "The compiled steps, or one line in the log that names what is used instead"
-    try: lib = ctypes.CDLL(str(_build(real, '\n'.join(SOURCE.values()))))
-    except (RuntimeError, OSError) as e:
+    try:
+        path = _build(real, '\n'.join(SOURCE.values()))
+        try: lib = ctypes.CDLL(str(path)); lib.step, lib.sizes
+        except (OSError, AttributeError): path.unlink(missing_ok=True); raise  # the next process compiles it again
+    except (RuntimeError, OSError, AttributeError, BadInput) as e:
         _log.warning(f'the C++ steps of the ConvNet are not available ({e}); plain PyTorch takes their place')
         return None
     p, i, l = ctypes.c_void_p, ctypes.c_int, ctypes.c_long

@@ -6,28 +6,33 @@
 __all__ = ['rp_reproduce', 'rp_distill', 'rp_data', 'rp_evaluate', 'rp_recall', 'rp_status', 'rp_verify', 'rp_bench']
 
 # %% ../../nbs/lab/commands.ipynb #89b91e12
-import io, os
+import io, json, os
 from pathlib import Path
-import numpy as np
 from fastcore.script import Param
 from ..errors import check
-from ..atomic_files import write_bytes
-from ..data.load import DATASETS, data_root, load_data, pick_device, present
-from ..nets import make_net
-from ..memory import Memory
-from ..evaluate import evaluate
 from .console import command, settle
-from .experiments import run_of, title_of, kind_of
-from .distillation import ON_REAL, check_budget, cost_text, protocol_of, run_distillation
-from .settings import DEFAULTS, settings_help
-from .params import known_data, read_settings
-from .tables import hand_over, pm
-from .progress import Line
-from .workers import NOT_FINISHED
-from .reproduce import reproduce
-from .status import status_of, status_text
-from .verify import claims, verify
-from .bench import bench, bench_settings, case_name, publish_record
+
+# %% ../../nbs/lab/commands.ipynb #4ea518cd
+def _described(): # what is known about settings, without importing them
+    kept = Path(__file__).with_name('settings.json')
+    if kept.exists(): return json.loads(kept.read_text(encoding='utf-8'))
+    from remember_past.lab.settings import described
+    return described()
+
+# %% ../../nbs/lab/commands.ipynb #97003a21
+_FIRST_STEPS = '''Distil a data set into a memory file, and score it. Three examples:
+
+  rp_distill data=digits scale=1 bases=6 whiten=standardize iterations=100   from images that are already here
+  rp_distill data=own.npz whiten=standardize                                 from your own images
+  rp_distill data=mnist --dry-run                                            how long would the paper's setting take?
+
+rp_distill --list names data sets, methods and networks; rp_distill --help explains every setting.'''
+
+def _listing(): # what --list says
+    known = _described()
+    one = lambda k, note='': f'{k}: {", ".join(known["choices"][k])}{note}'
+    return '\n'.join([one('data', '; or an .npz file of your own'), one('net'), one('whiten'), one('protocol'), 'method:',
+                      *(f'  {k:<14} {v}' for k, v in known['titles'].items())])
 
 # %% ../../nbs/lab/commands.ipynb #8545f04b
 @command
@@ -45,6 +50,8 @@ def rp_reproduce(
     publish:bool=False,   # copy the results to figures/PROFILE/, where git sees them; they stay in runs/figures/ otherwise
 ):
     "Make tables and figures of the paper: the runs that are missing, then the notebooks"
+    from remember_past.lab.reproduce import reproduce
+    from remember_past.lab.workers import NOT_FINISHED
     settle()
     found, notebooks = reproduce(names or (), profile, device, runs, fresh, dry_run, None, workers, max_minutes, ray, publish)
     states = [r['state'] for r in found + notebooks]
@@ -52,7 +59,7 @@ def rp_reproduce(
     if any(s.startswith('failed') for s in states): raise SystemExit(1)
 
 # %% ../../nbs/lab/commands.ipynb #6f8ae558
-@command(more=settings_help)
+@command(more=lambda: _described()['help'], choices=lambda: _described()['choices'])
 def rp_distill(
     settings:Param('settings as KEY=VALUE, as data=digits ipc=1; the others are the paper\'s', str, nargs='*', opt=False)=None,
     params:str=None,               # YAML file of settings; pairs on the command line win
@@ -61,8 +68,17 @@ def rp_distill(
     runs:str='runs',               # folder of runs, where an interrupted one goes on
     fresh:bool=False,              # learn and score again what is there
     dry_run:bool=False,            # only predict time and memory
+    list:bool=False,               # only list data sets, networks and methods
 ):
     "Distil a data set into a memory file, and score it"
+    from remember_past.atomic_files import write_bytes
+    from remember_past.data.load import data_root, pick_device, present
+    from remember_past.lab.distillation import ON_REAL, check_budget, cost_text, run_distillation
+    from remember_past.lab.experiments import run_of, title_of
+    from remember_past.lab.params import read_settings
+    from remember_past.lab.progress import Line
+    from remember_past.lab.tables import hand_over, pm
+    if list or not (settings or params): return print(_listing() if list else _FIRST_STEPS)
     settle()
     s, device = read_settings(settings or (), params), str(pick_device(device))
     check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
@@ -88,6 +104,8 @@ def rp_data(
     names:Param('data sets, as mnist cifar10; none only lists them', str, nargs='*', opt=False)=None,
 ):
     "Fetch data sets, or say which are here"
+    from remember_past.data.load import DATASETS, data_root, load_data, present
+    from remember_past.lab.params import known_data
     for n in names or (): known_data(n, 'the command')
     for n in names or ():
         ds = load_data(n)
@@ -111,6 +129,14 @@ def rp_evaluate(
     device:str='cpu',    # cpu, cuda or auto
 ):
     "Train fresh networks on what a memory recalls, test them on the real test set"
+    from remember_past.data.load import load_data, pick_device
+    from remember_past.evaluate import evaluate
+    from remember_past.lab.distillation import protocol_of
+    from remember_past.lab.params import known_data
+    from remember_past.lab.settings import DEFAULTS
+    from remember_past.lab.tables import pm
+    from remember_past.memory import Memory
+    from remember_past.nets import make_net
     settle()
     check(lr is None or lr > 0, f'a learning rate of {lr} trains nothing; give more than 0')
     memory, device = Memory.load(file), pick_device(device)
@@ -138,6 +164,9 @@ def rp_recall(
     per_class:int=10,      # images a class in the picture
 ):
     "Recall the images of a memory file"
+    import numpy as np
+    from remember_past.atomic_files import write_bytes
+    from remember_past.memory import Memory
     from remember_past.show.pictures import sheet, to_pixels  # draws with matplotlib, which the other commands do without
     check(Path(out).suffix in ('.png', '.npz'), f'{out} must end in .png or .npz, for that says what to write')
     check(per_class >= 1, f'{per_class} images per class make no picture; give 1 or more')
@@ -161,6 +190,7 @@ def rp_status(
     runs:str=None,        # folder of runs; runs/ in the repository when left out
 ):
     "Show which experiments are done, running, failed and missing, and how long the rest may take"
+    from remember_past.lab.status import status_of, status_text
     check(runs is None or Path(runs).is_dir(), f'there is no folder {runs}; give the folder of runs')
     print(status_text(status_of(names or (), profile, runs)))
 
@@ -175,6 +205,8 @@ def rp_verify(
     device:str='cpu',     # cpu, cuda or auto
 ):
     "Check checksums, train fresh networks again, and compare with the recorded accuracy"
+    from remember_past.lab.experiments import kind_of, title_of
+    from remember_past.lab.verify import claims, verify
     check(nets is None or nets >= 1, f'{nets} networks verify nothing; give 1 or more')
     all_ok = True
     for c in claims(what, profile, runs):
@@ -206,6 +238,7 @@ def rp_bench(
     dry_run:bool=False,    # only list the cases
 ):
     "Time the meta-gradient: ours, autograd, and other libraries, side by side"
+    from remember_past.lab.bench import bench, bench_settings, case_name, publish_record
     s = bench_settings(grid, repeats, seconds, gib, device, threads, compile, arms)
     fits = s['grid'] != 'cuda' or s['device'] != 'cpu'
     check(fits, 'the grid cuda is measured on a CUDA device only; add --device cuda where there is one')

@@ -10,6 +10,7 @@ import argparse, functools, signal, sys, threading, warnings
 from functools import partial
 from pathlib import Path
 from fastcore.script import anno_parser
+from .. import __version__
 from ..errors import one_sentence
 
 # %% ../../nbs/lab/console.ipynb #e7645baf
@@ -18,21 +19,58 @@ def settle():
     warnings.filterwarnings('ignore', category=FutureWarning)
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+# %% ../../nbs/lab/console.ipynb #b3306058
+_COMPLETION = '''_{name}() {{
+  local cur="${{COMP_WORDS[COMP_CWORD]}}" key="" words="{options} {keys}"
+  if [ "$cur" = "=" ]; then key="${{COMP_WORDS[COMP_CWORD-1]}}"; cur=""
+  elif [ "${{COMP_WORDS[COMP_CWORD-1]}}" = "=" ]; then key="${{COMP_WORDS[COMP_CWORD-2]}}"; fi
+  case "$key" in
+    "") ;;
+{cases}
+    *) words="" ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  case "${{COMPREPLY[0]}}" in *=) compopt -o nospace 2>/dev/null ;; esac
+}}
+complete -o default -F _{name} {name}'''
+
+class _Completion(argparse.Action):
+    "Print the completion of a shell, and end"
+    def __init__(self, option_strings, dest, choices_of=None, **kw):
+        super().__init__(option_strings, dest, nargs=0, help='print lines for bash or zsh that complete this command, and end')
+        self.choices_of = choices_of
+    def __call__(self, parser, *args):
+        choices, name = self.choices_of() if self.choices_of else {}, parser.prog
+        options = ' '.join(o for a in parser._actions for o in a.option_strings
+                           if o.startswith('--') and a.help != argparse.SUPPRESS)
+        cases = '\n'.join(f'    {k}) words="{" ".join(v)}" ;;' for k, v in choices.items() if v)
+        print(_COMPLETION.format(name=name, options=options, keys=' '.join(f'{k}=' for k in choices), cases=cases))
+        parser.exit()
+
+# %% ../../nbs/lab/console.ipynb #c6b8b9e8
+def _parser_of(f, more, choices): # as fastcore makes it, with hyphens, a version and a completion
+    parser = anno_parser(f, prog=f.__name__)
+    for a in [a for a in parser._actions if a.dest in ('pdb', 'xtra')]:  # fastcore's own, for debugging
+        a.help = argparse.SUPPRESS
+    for a in parser._actions: a.option_strings = [o.replace('_', '-') for o in a.option_strings]
+    parser._option_string_actions |= {o: a for a in parser._actions for o in a.option_strings}  # the underscore is understood as well
+    parser.add_argument('--version', action='version', version=f'remember_past {__version__}', help='say which version this is, and end')
+    parser.add_argument('--completion', action=_Completion, choices_of=choices)
+    if more and {'-h', '--help'} & {*sys.argv[1:]}: parser.epilog, parser.formatter_class = more(), argparse.RawDescriptionHelpFormatter
+    return parser
+
 # %% ../../nbs/lab/console.ipynb #6dd0dc44
 def command(
-    f=None,    # a function with a comment on each parameter
-    more=None, # function of nothing -> text at the end of `--help`
-):             # the console script
+    f=None,       # a function with a comment on each parameter
+    more=None,    # function of nothing -> text at the end of `--help`
+    choices=None, # function of nothing -> dictionary from KEY to its words, for the completion of KEY=WORD
+):                # the console script
     "Make a console script of a function"
-    if f is None: return partial(command, more=more)
+    if f is None: return partial(command, more=more, choices=choices)
     script = one_sentence(f)
     @functools.wraps(f)
     def run(*args, **kwargs):
         if args or kwargs or Path(sys.argv[0]).stem not in (f.__name__, f.__module__.split('.')[-1]): return script(*args, **kwargs)
-        spelled = lambda w: '--' + w[2:].split('=')[0].replace('-', '_') + w[len(w.split('=')[0]):] if w.startswith('--') else w
-        words = [spelled(w) for w in sys.argv[1:]]
-        parser = anno_parser(f, prog=f.__name__)
-        if more and {'-h', '--help'} & {*words}: parser.epilog, parser.formatter_class = more(), argparse.RawDescriptionHelpFormatter
-        given = vars(parser.parse_intermixed_args(words))  # settings may follow options
-        return script(**{k: v for k, v in given.items() if k not in ('pdb', 'xtra')})
+        given = vars(_parser_of(f, more, choices).parse_intermixed_args())  # settings may follow options
+        return script(**{k: v for k, v in given.items() if k not in ('pdb', 'xtra', 'completion')})
     return run

@@ -7,6 +7,7 @@ __all__ = ['serve']
 
 # %% ../../nbs/lab/workers.ipynb #98de93a7
 import contextlib, json, os, queue, signal, subprocess, sys, tempfile, threading, time
+from importlib.util import find_spec
 from pathlib import Path
 import torch
 from fastcore.basics import patch
@@ -141,7 +142,8 @@ def _environment_of(
     return env
 
 # %% ../../nbs/lab/workers.ipynb #e1db7993
-_SCRIPT = 'from remember_past.lab.workers import serve; serve()'
+_HOME = Path(next(iter(find_spec('remember_past').submodule_search_locations))).resolve().parent
+_SCRIPT = f'import sys; sys.path[:] = [*filter(None, sys.path), {str(_HOME)!r}]; from remember_past.lab.workers import serve; serve()'
 
 class Worker:
     "A process that makes one experiment after the other"
