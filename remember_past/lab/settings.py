@@ -16,7 +16,7 @@ from fastcore.basics import store_attr
 from ..errors import check, nearest
 from ..data.augment import Augment
 from ..data.whiten import WHITENINGS
-from ..data.files import content_digest
+from ..data.files import DATASETS, content_digest
 from ..nets import NETS
 from ..curricula import CURRICULUM, check_stages
 from ..distill import OUTER, check_loop
@@ -442,6 +442,13 @@ def _settings_table(
             only = f' (only {", ".join(f"`{m}`" for m in methods)})' if methods and not by and len(methods) < 6 else ''
             lines += [f'| `{k}` | {default or by} | {s.meaning}{only} | {s.takes}{f"; null: {s.none}" if s.none else ""} |']
     return '\n'.join(lines)
+
+# %% ../../nbs/lab/settings.ipynb #d2df9294
+def described()->dict:  # help: text; choices: setting -> its words; titles: method -> what it is
+    "What commands say about settings without importing them: the content of `settings.json`"
+    about = schema_named('distillation').about
+    words = {k: ('true', 'false') if s.takes == 'true or false' else s.names for k, s in about.items()}
+    return dict(help=settings_help(), choices={k: list(v) for k, v in words.items()} | dict(data=list(DATASETS)), titles=METHOD_TITLES)
 
 # %% ../../nbs/lab/settings.ipynb #b10c0007
 class Kind:
