@@ -73,3 +73,13 @@ def test_bits_and_labels(more, tmp_path, capsys):
     memory, said = through_all_doors('separable', tmp_path, capsys, 'bases=4', 'rank=1', *more)
     assert memory.bits == (8 if 'bits=8' in more else 32) and memory.soft is ('soft=true' in more)
     assert memory.recall()[1].ndim == 1 + memory.soft
+
+
+SMALL = dict(patches=dict(side=4, dictionary=16), coordinates=dict(units=3), gaussians=dict(blobs=4), frequencies=dict(frequencies=12), palette=dict(depth=2), bases=dict(bases=6, scale=1),
+             resolutions=dict(sharp=2, half=2, coarse=4), separable=dict(bases=6), spectral=dict(bases=6, side=5), hierarchy=dict(common=2, of_class=2, channels=4), hallucinators=dict(images=1, channels=2))
+
+
+@pytest.mark.parametrize('name', kinds)
+def test_every_kind_goes_through_all_doors(name, tmp_path, capsys):
+    memory, said = through_all_doors(name, tmp_path, capsys, 'ipc=2', *(f'{k}={v}' for k, v in SMALL.get(name, {}).items()))
+    assert memory.name == name and memory.floats <= 1280 and ('stands' in said or 'not compared' in said)

@@ -136,7 +136,7 @@ def _steps(
     t:Tensor, # a table
 )->Tensor:    # one for each row, shaped to divide by
     "Step sizes at which the largest number of a row is 127"
-    return (t.detach().abs().flatten(1).amax(1)/127).clamp_min(1e-20).view(-1, *[1]*(t.ndim-1))
+    return (t.detach().abs().reshape(len(t), -1).amax(1)/127).clamp_min(1e-20).view(-1, *[1]*(t.ndim-1))
 
 def _as_bits(
     t:Tensor,    # numbers
