@@ -68,6 +68,11 @@ def test_settings_of_a_kind():
     with pytest.raises(BadInput, match='rank'): complete(method='full', rank=2)
 
 
+def test_an_option_that_is_a_setting_already(toy):
+    toy.options = dict(width=(3, 'of something else'))
+    with pytest.raises(BadInput, match="calls an option 'width'"): complete(method='shifted')
+
+
 @pytest.mark.parametrize('more', [['bits=8'], ['soft=true']], ids=' '.join)
 def test_bits_and_labels(more, tmp_path, capsys):
     memory, said = through_all_doors('separable', tmp_path, capsys, 'bases=4', 'rank=1', *more)
@@ -75,7 +80,7 @@ def test_bits_and_labels(more, tmp_path, capsys):
     assert memory.recall()[1].ndim == 1 + memory.soft
 
 
-SMALL = dict(patches=dict(side=4, dictionary=16), coordinates=dict(units=3), gaussians=dict(blobs=4), frequencies=dict(frequencies=12), palette=dict(depth=2), bases=dict(bases=6, scale=1),
+SMALL = dict(patches=dict(side=4, dictionary=16), coordinates=dict(units=3), gaussians=dict(blobs=4), frequencies=dict(frequencies=12), palette=dict(colour_bits=2), bases=dict(bases=6, scale=1),
              resolutions=dict(sharp=2, half=2, coarse=4), separable=dict(bases=6), spectral=dict(bases=6, side=5), hierarchy=dict(common=2, of_class=2, channels=4), hallucinators=dict(images=1, channels=2))
 
 

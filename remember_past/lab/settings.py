@@ -109,15 +109,6 @@ _MEMORY = dict(
                  lambda v: v in (8, 16, 32)),
     soft=_flag('learn the labels of such a memory, too, within its budget'))
 
-# %% ../../nbs/lab/settings.ipynb #1e53c2c2
-def _options(
-    kind, # class of a memory of another shape
-)->dict:  # name -> `Setting`
-    "The settings that a kind of memory has of its own"
-    rule = lambda d: _flag if isinstance(d, bool) else _whole if isinstance(d, int) else lambda meaning: _number(meaning, above=0)
-    return {k: rule(d)(meaning) for k, (d, meaning) in kind.options.items() if k not in _MEMORY}
-_SHAPES = {k: s for kind in _KINDS.values() for k, s in _options(kind).items()}
-
 # %% ../../nbs/lab/settings.ipynb #5e770010
 _LOOP = dict(
     inner_steps=_whole('steps of the inner loop, T'),
@@ -156,6 +147,17 @@ _EVALUATION = dict(
     eval_schedule=_name('how the rate changes', SCHEDULES),
     eval_loss=_name('loss', LOSSES),
     eval_stable=_flag('measure eval_lr in units of the largest stable rate'))
+
+# %% ../../nbs/lab/settings.ipynb #1e53c2c2
+def _options(
+    kind, # class of a memory of another shape
+)->dict:  # name -> `Setting`
+    "The settings that a kind of memory has of its own"
+    taken = {*_DATA, *_LOOP, *_EVALUATION, 'method', 'ipc', 'start', 'bits', 'soft'} & {*kind.options}
+    check(not taken, f'a memory of the kind {kind.name} calls an option {min(taken, default="")!r}, which is a setting already; rename it')
+    rule = lambda d: _flag if isinstance(d, bool) else _whole if isinstance(d, int) else lambda meaning: _number(meaning, above=0)
+    return {k: rule(d)(meaning) for k, (d, meaning) in kind.options.items() if k not in _MEMORY}
+_SHAPES = {k: s for kind in _KINDS.values() for k, s in _options(kind).items()}
 
 # %% ../../nbs/lab/settings.ipynb #5e770014
 _COMPARED = dict(

@@ -14,12 +14,12 @@ from remember_past.memories.decoded import Decoded
 class Gaussians(Decoded):
     "Images that are sums of Gaussian blobs"
     name, title = 'gaussians', 'sums of Gaussians with a place, a shape and a colour each (GSDD)'
-    options = dict(blobs=(12, 'Gaussians of an image'), width=(3., 'their width at the start, in pixels'))
+    options = dict(blobs=(12, 'Gaussians of an image'), spread=(3., 'their width at the start, in pixels'))
     def layout(self, n):
         each = n, self.d_y, self.o.blobs
         return dict(centre=(*each, 2), root=(*each, 3), colour=(*each, self.shape[0]))
     def decode(self, t, c):
-        (C, H, W), far = self.shape, 2*self.o.width/self.shape[1]  # places go from -1 to 1 across the image
+        (C, H, W), far = self.shape, 2*self.o.spread/self.shape[1]  # places go from -1 to 1 across the image
         mu, L, a = (t[k][:, c].transpose(0, 1) for k in ('centre', 'root', 'colour'))
         y, x = torch.linspace(-1+1/H, 1-1/H, H).to(mu), torch.linspace(-1+1/W, 1-1/W, W).to(mu)
         dy, dx = y[:, None]-mu[..., :1, None], x-mu[..., 1:, None]

@@ -37,11 +37,11 @@ def _from_bytes(
 class Palette(Decoded):
     "Images whose pixels are numbers of colours in one palette"
     name, title = 'palette', 'pixels that are numbers of the colours in a palette (AutoPalette)'
-    options = dict(depth=(4, 'bits of a pixel: 1, 2, 4 or 8'), scale=(1, 'how many times smaller images are stored'))
+    options = dict(colour_bits=(4, 'bits of a pixel: 1, 2, 4 or 8'), scale=(1, 'how many times smaller images are stored'))
     def layout(self, n):
-        check(self.o.depth in (1, 2, 4, 8), f'a pixel of {self.o.depth} bits cannot be packed into bytes; give a depth of 1, 2, 4 or 8')
+        check(self.o.colour_bits in (1, 2, 4, 8), f'a pixel of {self.o.colour_bits} bits cannot be packed into bytes; give 1, 2, 4 or 8')
         C, h, w = smaller(self.shape, self.o.scale)
-        return dict(palette=(2**self.o.depth, C), pixels=(n, self.d_y, h, w, C))
+        return dict(palette=(2**self.o.colour_bits, C), pixels=(n, self.d_y, h, w, C))
     def decode(self, t, c):
         free = t.pixels[:, c].transpose(0, 1)
         near = t.palette[_nearest(free.detach(), t.palette.detach())]
@@ -49,7 +49,7 @@ class Palette(Decoded):
         return enlarge(x.flatten(0, 1), self.o.scale).unflatten(0, x.shape[:2])
     def noise(self, name, shape, gen): return torch.randn(*shape, generator=gen)*(1. if name=='palette' else .5)
     def cost(self, n):
-        shapes, depth = self.all_tables(n), self.o.depth
+        shapes, depth = self.all_tables(n), self.o.colour_bits
         rest = math.ceil(math.prod(shapes.pop('pixels')[:-1])*depth/8)
         return rest + sum(math.prod(s)*self.bits//8 + (4*s[0] if self.bits==8 else 0) for s in shapes.values())
 
@@ -66,7 +66,7 @@ def pack(self:Palette)->dict: # name -> tensor
     "Replace the pixels by numbers of colours"
     packed, t = Decoded.pack(self), self.as_stored()
     packed.pop('pixels.step', None)
-    return packed | dict(pixels=_to_bytes(_nearest(t.pixels.detach(), t.palette.detach()).flatten().cpu(), self.o.depth))
+    return packed | dict(pixels=_to_bytes(_nearest(t.pixels.detach(), t.palette.detach()).flatten().cpu(), self.o.colour_bits))
 
 @patch
 def unpack(self:Palette,
@@ -75,7 +75,7 @@ def unpack(self:Palette,
     "Look the colours of the pixels up"
     shapes, packed = self.all_tables(self.n), found['pixels']
     tables = Decoded.unpack(self, found | {'pixels': torch.zeros(1), 'pixels.step': torch.ones(1)})
-    numbers = _from_bytes(packed, self.o.depth, math.prod(shapes['pixels'][:-1]))
+    numbers = _from_bytes(packed, self.o.colour_bits, math.prod(shapes['pixels'][:-1]))
     return tables | dict(pixels=tables['palette'][numbers].view(shapes['pixels']))
 
 @patch
@@ -86,7 +86,7 @@ def fit(self:Palette,
     "Take the images as they are, and for the palette the centres of twenty rounds of k-means"
     pixels = F.avg_pool2d(x.flatten(0, 1), self.o.scale).permute(0, 2, 3, 1)
     flat = pixels.flatten(0, -2); flat = flat[torch.randperm(len(flat), generator=gen)[:20_000]]
-    centres = flat[:2**self.o.depth].clone() + 1e-3*torch.randn(2**self.o.depth, flat.shape[1], generator=gen)
+    centres = flat[:2**self.o.colour_bits].clone() + 1e-3*torch.randn(2**self.o.colour_bits, flat.shape[1], generator=gen)
     for _ in range(20):
         own = _nearest(flat, centres)
         sums, counts = torch.zeros_like(centres).index_add_(0, own, flat), own.bincount(minlength=len(centres))[:, None]
