@@ -17,21 +17,20 @@ from remember_past.memories.decoded import Decoded
 class Patches(Decoded):
     "Images whose patches are mixtures of a few words of one dictionary"
     name, title = 'patches', 'a dictionary of patches with sparse codes (SPEED)'
-    options = dict(side=(7, 'height and width of a patch, in pixels'), dictionary=(48, 'words in the dictionary, 256 at most'),
+    options = dict(cuts=(4, 'patches along each edge of an image'), dictionary=(48, 'words in the dictionary, 256 at most'),
                    words=(2, 'words of a patch'))
-    def grid(self):
-        (_, H, W), p = self.shape, self.o.side
-        check(H%p==0 and W%p==0, f'images of {H} x {W} pixels cannot be cut into patches of {p} x {p}; choose a side that divides both')
+    def side(self):
+        (_, H, W), m = self.shape, self.o.cuts
+        check(H%m==0 and W%m==0, f'images of {H} x {W} pixels cannot be cut into {m} x {m} patches; choose cuts that divide both')
         check(self.o.words<=self.o.dictionary<=256, 
               f'{self.o.words} words cannot be taken from {self.o.dictionary}; give 256 at most')
-        return H//p, W//p
+        return H//m, W//m
     def layout(self, n):
-        h, w = self.grid()
-        return dict(atoms=(self.o.dictionary, self.shape[0], self.o.side, self.o.side), codes=(n, self.d_y, h*w, self.o.dictionary))
+        return dict(atoms=(self.o.dictionary, self.shape[0], *self.side()), codes=(n, self.d_y, self.o.cuts**2, self.o.dictionary))
     def decode(self, t, c):
-        codes, (h, w) = t.codes[:, c].transpose(0, 1), self.grid()
+        codes, m = t.codes[:, c].transpose(0, 1), self.o.cuts
         used = torch.zeros_like(codes).scatter(-1, _largest(codes, self.o.words), 1.)
-        x = ((codes.detach()*used + (codes-codes.detach())) @ t.atoms.flatten(1)).view(*codes.shape[:2], h, w, *t.atoms.shape[1:])
+        x = ((codes.detach()*used + (codes-codes.detach())) @ t.atoms.flatten(1)).view(*codes.shape[:2], m, m, *t.atoms.shape[1:])
         return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
     def cost(self, n):
         shapes = self.all_tables(n)
