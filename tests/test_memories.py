@@ -81,7 +81,7 @@ def test_bits_and_labels(more, tmp_path, capsys):
 
 
 SMALL = dict(patches=dict(cuts=2, dictionary=16), coordinates=dict(units=3), gaussians=dict(blobs=4), frequencies=dict(frequencies=12), palette=dict(colour_bits=2), bases=dict(bases=6, scale=1),
-             resolutions=dict(sharp=2, half=2, coarse=4), separable=dict(bases=6), spectral=dict(bases=6, side=5), hierarchy=dict(common=2, of_class=2, channels=4), hallucinators=dict(images=1, channels=2))
+             resolutions=dict(sharp=2, half=2, coarse=4), separable=dict(bases=6), spectral=dict(bases=6, side=5), hierarchy=dict(common=2, of_class=2, channels=4), hallucinators=dict(images=1, channels=2), warped=dict(pictures=1), warped_bases=dict(bases=4))
 
 
 @pytest.mark.parametrize('name', kinds)
