@@ -7,7 +7,7 @@ __all__ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_w
            'fresh_params', 'Memory', 'budget', 'rows_for', 'coefficients', 'mix', 'Decoded', 'check_laws',
            'known_kinds', 'steps_for', 'unroll', 'end_loss', 'draw_batches', 'train', 'generator', 'distill',
            'Distiller', 'evaluate', 'BadInput', 'show_images', 'show_memory', 'plot_history', 'similarity_matrix',
-           'plot_similarity', 'explore']
+           'plot_similarity', 'explore', 'budget_planner', 'TrainingMonitor']
 
 # %% ../nbs/all.ipynb #a11d0004
 from .errors import BadInput
@@ -15,7 +15,8 @@ from .data.load import ClassSampler, Dataset, from_arrays, load_data, tiny
 from .data.whiten import fit_whitening
 from .nets import ConvNet, MLP, fresh_params, make_net
 from .addressing import coefficients, mix
-from .memory import Memory, budget, rows_for
+from .memory import Memory
+from .budget import budget, rows_for
 from .memories.decoded import Decoded, check_laws
 from .memories.overview import known_kinds
 from .engine.choose import steps_for
@@ -25,6 +26,8 @@ from .distill import Distiller, distill
 from .evaluate import evaluate
 from .show.pictures import plot_history, plot_similarity, show_images, show_memory, similarity_matrix
 from .show.explorer import explore
+from .show.monitor import TrainingMonitor
+from .show.planner import budget_planner
 
 # %% ../nbs/all.ipynb #a11d0006
 _all_ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whitening', # data
@@ -33,4 +36,5 @@ _all_ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whi
          'Decoded', 'check_laws', 'known_kinds',                         # memories of other shapes
          'steps_for', 'unroll', 'end_loss', 'draw_batches', 'train', 'generator', # the inner loop
          'distill', 'Distiller', 'evaluate', 'BadInput',                 # the outer loop, and what it was worth
-         'show_images', 'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore'] # pictures
+         'show_images', 'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore', # pictures
+         'budget_planner', 'TrainingMonitor']                            # before a distillation, and during one

@@ -44,7 +44,7 @@ def read_memory(
     sane = isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
     sane = sane and ('kind' in head or type(head.get('scale')) is int and 1<=head['scale']<=64)
     sane = sane and ('kind' in head or 'coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
-    check(sane, f'{path} has a header that cannot be; fetch it again')
+    check(sane, f'{path} has an impossible header; fetch it again')
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
     try: white = whitening_from(head['whitening'], white) if head['whitening'] else None
     except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None

@@ -19,7 +19,7 @@ from ..data.whiten import WHITENINGS
 from ..data.files import DATASETS, content_digest
 from ..nets import NETS
 from ..curricula import CURRICULUM, check_stages
-from ..distill import OUTER, check_loop
+from ..distill_settings import OUTER, check_loop
 from ..evaluate import LOSSES, PROTOCOL, SCHEDULES
 from ..baselines.methods import LEARNERS, PROTOCOLS, TITLES, published, published_protocol
 from ..memories.overview import known_kinds
@@ -45,7 +45,7 @@ class Setting:
         name:str,  # of the setting
         value,     # what it was given
     ):
-        "`BadInput` for a value that cannot be"
+        "`BadInput` for an impossible value"
         if value is None and self.none or self.ok(value): return
         what = f'there is no {self.noun} {value!r}' if self.noun else f'setting {name} is {value!r}'
         or_null = f', or null for {self.none}' if self.none else ''
@@ -128,7 +128,7 @@ _LOOP = dict(
     decay=_flag('take the outer learning rate to zero along a cosine'),
     clip=_number('largest norm of the gradient of the memory', above=0, none='no clipping'),
     iterations=_whole('outer iterations', 0),
-    pool=_whole('networks that live on between outer iterations, each a window at a time', 0),
+    pool=_whole('networks that are kept between outer iterations, each a window at a time', 0),
     stages=Setting('settings that change on the way, see [curricula](../curricula.ipynb)', 'a list of dictionaries',
                    lambda v: not check_stages(v), 'the same all along'))
 
@@ -146,6 +146,7 @@ _EVALUATION = dict(
     eval_decay=_number('weight decay', least=0),
     eval_schedule=_name('how the rate changes', SCHEDULES),
     eval_loss=_name('loss', LOSSES),
+    eval_centre=_flag('count outputs from those of the untrained network; with squares only'),
     eval_stable=_flag('measure eval_lr in units of the largest stable rate'))
 
 # %% ../../nbs/lab/settings.ipynb #1e53c2c2
@@ -292,7 +293,7 @@ DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
 OPTIONS = dict(content=None, start='noise', bits=32, soft=False, **CURRICULUM,
     protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
-    **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'stable')})
+    **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'centre', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
 class _Distillation(_Schema):
@@ -398,7 +399,7 @@ def schema_named(
 def complete(
     **changes, # changes to the defaults, and `kind` unless it is a distillation
 )->dict:       # every setting of the experiment
-    "Complete, checked settings of an experiment; `BadInput` for a name or a value that cannot be"
+    "Complete, checked settings of an experiment; `BadInput` for a name or an impossible value"
     kind = changes.get('kind', 'distillation')
     return schema_named(kind)(**{k: v for k, v in changes.items() if k != 'kind' or kind != 'distillation'})
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from fastcore.basics import patch
 from remember_past.addressing import coefficients, enlarge, mix
-from remember_past.memory import smaller
+from remember_past.budget import smaller
 from remember_past.memories.decoded import Decoded
 
 # %% ../../nbs/memories/addressed.ipynb #ea2706fa

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/memories/hallucinators.ipynb #40462c4a
 import torch.nn.functional as F
 from remember_past.addressing import enlarge
-from remember_past.memory import smaller
+from remember_past.budget import smaller
 from remember_past.memories.decoded import Decoded
 
 # %% ../../nbs/memories/hallucinators.ipynb #e7590550

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/memories/hierarchy.ipynb #c828f092
 import torch, torch.nn.functional as F
 from remember_past.addressing import enlarge
-from remember_past.memory import smaller
+from remember_past.budget import smaller
 from remember_past.memories.decoded import Decoded
 
 # %% ../../nbs/memories/hierarchy.ipynb #77206b41

@@ -12,7 +12,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from remember_past.addressing import enlarge
 from remember_past.errors import check
-from remember_past.memory import smaller
+from remember_past.budget import smaller
 from remember_past.memories.decoded import Decoded
 
 # %% ../../nbs/memories/palette.ipynb #154a7b41

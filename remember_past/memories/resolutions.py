@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/memories/resolutions.ipynb #3434654e
 import torch
 from remember_past.addressing import enlarge
-from remember_past.memory import smaller
+from remember_past.budget import smaller
 from remember_past.memories.addressed import Addressed
 
 # %% ../../nbs/memories/resolutions.ipynb #9d3852b5

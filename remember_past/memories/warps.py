@@ -9,7 +9,7 @@ __all__ = []
 import torch, torch.nn.functional as F
 from torch import Tensor
 from remember_past.addressing import enlarge
-from remember_past.memory import smaller
+from remember_past.budget import smaller
 from remember_past.memories.addressed import Bases
 from remember_past.memories.decoded import Decoded
 
