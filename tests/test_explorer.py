@@ -44,10 +44,18 @@ def browser(lab):
     options.binary_location = shutil.which('chromium')
     for word in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu', '--window-size=1300,1000'): options.add_argument(word)
     b = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which('chromedriver')))
-    b.set_script_timeout(60)
+    b.set_script_timeout(300)
     yield b
     b.quit()
 
+RUN_ALL = '''const done = arguments[0], app = window.jupyterapp, session = app.shell.currentWidget.sessionContext;
+(async () => {
+    await session.ready;
+    if (!session.session?.kernel) await session.changeKernel({name: 'python3'});   // else it would ask which one
+    await session.session.kernel.info;
+    await app.commands.execute('notebook:run-all-cells');
+    done('ran');
+})().catch(e => done(String(e)))'''
 PICTURE = '''const done = arguments[0], img = document.querySelector('.rp-pixels');
 fetch(img.src).then(r => r.arrayBuffer()).then(a => done(btoa(String.fromCharCode(...new Uint8Array(a)))))'''
 
@@ -64,10 +72,8 @@ def test_a_slider_moves_the_picture(lab, browser):
     b.get(lab)
     wait, text = WebDriverWait(b, 300), lambda: b.execute_script("return document.querySelector('.jp-Notebook')?.innerText")
     wait.until(lambda b: b.execute_script("return !!window.jupyterapp && !!document.querySelector('.jp-Notebook .jp-Cell')"))
-    wait.until(lambda b: b.execute_script("return window.jupyterapp.commands.isEnabled('notebook:run-all-cells')"))
-    b.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    shown = '''document.querySelector('.jp-Dialog .jp-mod-accept')?.click();           // it may ask for the kernel first
-        const i = document.querySelector('.rp-pixels'); return !!i && i.complete && i.naturalWidth > 0'''
+    assert b.execute_async_script(RUN_ALL) == 'ran'
+    shown = "const i = document.querySelector('.rp-pixels'); return !!i && i.complete && i.naturalWidth > 0"
     try: wait.until(lambda b: b.execute_script(shown))
     except TimeoutException: raise AssertionError(f'no explorer in the notebook, which says: {text()}')
     expected = lambda: mpimg.imread(io.BytesIO(here.picture.value), format='png')
