@@ -343,13 +343,14 @@ class _Extrapolation(_Distillation):
         'The memory': {**_MEMORY, 'method': _name('what is learned', [m for m in METHOD_TITLES if 'ceiling' not in m], noun='method')}}
     first, own = ('method', 'ipc'), {m: learner.settings for m, learner in LEARNERS.items()}
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
+    later = ('content', 'start', *CURRICULUM)  # of the options, those of a task
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
-    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS or k in ('content', 'start')}, **changed}
+    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS}, **{k: OPTIONS[k] for k in later}, **changed}
 
     def protocol(self, changes): return {}
     def known(self, changes):
         known = {**super().known({**self.changed, **changes}), **self.changed}
-        return {k: v for k, v in known.items() if k not in OPTIONS or k in ('content', 'start')}
+        return {k: v for k, v in known.items() if k not in OPTIONS or k in self.later}
     def settle(self, o, changes):
         return super().settle({**o, 'ways': str(o['ways'])}, changes)
 
