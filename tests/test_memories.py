@@ -73,10 +73,10 @@ def test_an_option_that_is_a_setting_already(toy):
     with pytest.raises(BadInput, match="calls an option 'width'"): complete(method='shifted')
 
 
-@pytest.mark.parametrize('more', [['bits=8'], ['soft=true']], ids=' '.join)
+@pytest.mark.parametrize('more', [['bits=8', 'start=real'], ['soft=true']], ids=' '.join)
 def test_bits_and_labels(more, tmp_path, capsys):
     memory, said = through_all_doors('separable', tmp_path, capsys, 'bases=4', 'rank=1', *more)
-    assert memory.bits == (8 if 'bits=8' in more else 32) and memory.soft is ('soft=true' in more)
+    assert memory.name == 'separable' and memory.bits == (8 if 'bits=8' in more else 32) and memory.soft is ('soft=true' in more)
     assert memory.recall()[1].ndim == 1 + memory.soft
 
 

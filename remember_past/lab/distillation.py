@@ -65,13 +65,13 @@ def start(self:Distillation)->Memory: # None for methods that train on the real 
     o, ds = self.o, self.ds
     if o['method'] in ON_REAL: return None
     args = dict(ipc=o['ipc'], shape=ds.shape, classes=ds.classes, seed=o['seed'], whitening=self.white)
+    if kind := Memory.kinds.get(o['method']):
+        args |= dict(start=o.get('start', 'noise'), x=ds.x_train, y=ds.y_train, **_of_kind(o, kind))
+        return kind.begin(budget(args.pop('ipc'), ds.shape, ds.n_classes), **args)
     if o.get('start')=='real':
         floats = budget(o['ipc'], ds.shape, ds.n_classes)
         return Memory.from_images(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, scale=o['scale'],
                                   gen=generator(o['seed'], 'start'), whitening=self.white, classes=ds.classes)
-    if kind := Memory.kinds.get(o['method']):
-        args |= dict(start=o.get('start', 'noise'), x=ds.x_train, y=ds.y_train, **_of_kind(o, kind))
-        return kind.begin(budget(args.pop('ipc'), ds.shape, ds.n_classes), **args)
     if o['method']=='full': return Memory.addressed(K=o['bases'], scale=o['scale'], **args)
     if o['method']=='bptt_ds': return Memory.per_class(scale=2, **args)
     if o['method']=='bptt': return Memory.per_class(**args)
