@@ -10,6 +10,7 @@ import math, time
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
+from .errors import check
 from .data.load import ClassSampler
 from .data.augment import Augment
 from .nets import checked_net, fresh_params
