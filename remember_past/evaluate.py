@@ -29,6 +29,7 @@ PROTOCOL = dict(
     decay=0.,      # weight decay
     schedule='constant', # 'constant', 'drop' (a tenth after epoch E/2+1) or 'cosine'
     loss='cross_entropy', # or 'squares'
+    centre=False,  # True: outputs count from those before training; with squares, without augmentation
     stable=False,  # True: lr is in units of the largest stable rate, see `stable_rate`
 )
 SCHEDULES, LOSSES = ('constant', 'drop', 'cosine'), dict(cross_entropy=None, squares=lambda out, target: .5*(out-target).square().mean())
@@ -44,7 +45,7 @@ def protocol_text(
     batch, stable = 'all' if n<=o['batch'] else o['batch'], ' x the largest stable' if o['stable'] else ''
     more = dict(constant=[], drop=[f"a tenth of the rate after {o['epochs']//2+2} epochs"], cosine=['rate to 0 along a cosine'])
     more = [f"weight decay {o['decay']}"]*bool(o['decay']) + more[o['schedule']]
-    more += ['squared error on centred labels']*(o['loss']=='squares')
+    more += ['squared error on centred labels']*(o['loss']=='squares') + ['outputs counted from those before training']*o['centre']
     return (f"{o['nets']} fresh networks, {o['epochs']} epochs on {n} recalled images ({batch} a step), "
             f"SGD lr {o['lr']}{stable} momentum {o['momentum']}, {''.join(m+', ' for m in more)}"
             f"augmentation {o['augment'] or 'none'}, last step, {scored}")
@@ -57,9 +58,11 @@ def accuracy(
     x:Tensor,       # images (N, C, H, W)
     y:Tensor,       # labels (N,)
     batch:int=1000, # images at a time
+    before:Tensor=None, # parameters whose outputs are taken away first; None: outputs count as they are
 )->float:           # percent of images that are classified right
     "Accuracy in percent"
-    right = sum((steps.logits(w, xb.contiguous()).argmax(1)==yb).sum().item() for xb,yb in zip(x.split(batch), y.split(batch)))
+    def outputs(xb): return steps.logits(w, xb) if before is None else steps.logits(w, xb) - steps.logits(before, xb)
+    right = sum((outputs(xb.contiguous()).argmax(1)==yb).sum().item() for xb,yb in zip(x.split(batch), y.split(batch)))
     return 100*right/len(y)
 
 # %% ../nbs/05_evaluate.ipynb #5b8a7527
@@ -80,15 +83,18 @@ def train_nets(
     check(shown is None or 1<=shown<=len(X),
           f'an epoch of {shown} images cannot be drawn from {len(X)}; give 1 to {len(X)}, or None for all')
     check(o['loss'] in LOSSES, f"there is no loss {o['loss']!r}; {nearest(o['loss'], LOSSES)}")
+    check(not o['centre'] or o['loss']=='squares' and not o['augment'], 'centre needs squared errors and no augmentation')
     steps = steps_for(net, LOSSES[o['loss']], device=X.device)
     gens = [generator(seed, 'eval', i) for i in range(o['nets'])]
     ws = torch.stack([steps.flat.flatten(fresh_params(net, draw_seed(g))).to(X) for g in gens])
     if o['stable']: o['lr'] *= stable_rate(net, steps.flat.unflatten(ws[0]), X)
     if o['loss']=='squares': Y = centred(Y, functional_call(net, steps.flat.unflatten(ws[0]), (X[:1],)).shape[1]).to(X)
     accs, lost = [], 0
-    for part in torch.arange(o['nets']).split(1 if steps.stacked(o['nets']) is None else o['nets']):
-        trained = _train_by_plan(steps, ws[part], X, Y, [gens[i] for i in part], o, shown)
-        accs += [accuracy(steps, w, x, y) for w in trained]
+    for part in torch.arange(o['nets']).split(1 if o['centre'] or steps.stacked(o['nets']) is None else o['nets']):
+        before = ws[part[0]] if o['centre'] else None
+        targets = Y if before is None else Y + steps.logits(before, X)  # what the centred outputs should become, shifted to the others
+        trained = _train_by_plan(steps, ws[part], X, targets, [gens[i] for i in part], o, shown)
+        accs += [accuracy(steps, w, x, y, before=before) for w in trained]
         lost += int((~trained.isfinite()).any(1).sum())
         if callback: callback(len(accs), accs)
     if lost: warnings.warn(f"{lost} of {o['nets']} networks diverged at a rate of {o['lr']} and answer at random; lower it")

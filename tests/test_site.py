@@ -297,5 +297,21 @@ def test_built_home_is_named_once(built):
     assert not links + [n for n, p in built.items() if any('example.org' in t for t in p.said)], links[:20]
     assert (top/'_docs'/'llms.txt').read_text(encoding='utf-8') == site.llms()
 
+def test_built_pages_fit_a_phone(built):
+    "At 390 pixels no page scrolls sideways: what is wider scrolls in a box of its own"
+    webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
+    if not (shutil.which('chromium') and shutil.which('chromedriver')): pytest.skip('chromium and chromium-driver are not installed')
+    options = webdriver.ChromeOptions()
+    options.binary_location, options.page_load_strategy = shutil.which('chromium'), 'eager'
+    for word in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'): options.add_argument(word)
+    b, wide = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which('chromedriver'))), []
+    try:
+        b.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=390, height=800, deviceScaleFactor=1, mobile=True))
+        for name in sorted(built):
+            b.get((top/'_docs'/name).as_uri())
+            if (w := b.execute_script('return document.documentElement.scrollWidth')) > 390: wide.append(f'{name}: {w}')
+    finally: b.quit()
+    assert not wide, f'{len(wide)} pages are too wide for a phone: {wide[:10]}'
+
 def test_built_weight(built):
     assert sum(p.stat().st_size for p in (top/'_docs').rglob('*') if p.is_file()) < 30*10**6

@@ -140,6 +140,7 @@ _EVALUATION = dict(
     eval_decay=_number('weight decay', least=0),
     eval_schedule=_name('how the rate changes', SCHEDULES),
     eval_loss=_name('loss', LOSSES),
+    eval_centre=_flag('count outputs from those of the untrained network; with squares only'),
     eval_stable=_flag('measure eval_lr in units of the largest stable rate'))
 
 # %% ../../nbs/lab/settings.ipynb #5e770014
@@ -274,7 +275,7 @@ class _Schema:
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
 OPTIONS = dict(content=None, start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
-    **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'stable')})
+    **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'centre', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
 class _Distillation(_Schema):
