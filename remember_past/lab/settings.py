@@ -319,7 +319,8 @@ class _Extrapolation(_Distillation):
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
     later = ('size', 'content', 'start', *CURRICULUM)  # of the options, those of a task
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
-    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS}, **{k: OPTIONS[k] for k in later}, **changed}
+    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS},
+            **{k: OPTIONS[k] for k in later}, **changed}
 
     def protocol(self, changes): return {}
     def known(self, changes):
