@@ -48,6 +48,7 @@ def one_sentence(
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more when it ends
             sys.exit(141)
+        if code == 130 and sys.stderr and sys.stderr.isatty(): print(file=sys.stderr)  # the terminal's ^C stands behind the live line
         print(f'{f.__name__}: {said}', file=sys.stderr)
         sys.exit(code)
     return script

@@ -23,30 +23,31 @@ def write_memory(
     extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `read_memory` ignores them
 )->Path:             # the same path
     "Write a memory, its whitening, class names and `meta` to one file, at once or not at all"
-    tensors = {k: t for k, t in dict(bases=memory.bases, coefs=memory.coefs, labels=memory.labels).items() if t is not None}
+    tensors, own = memory.stored()
     white, more = memory.whitening.state() if memory.whitening is not None else (None, {})
     tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
-    head = dict(format=_FORMAT, scale=memory.scale, classes=memory.classes, whitening=white, meta=memory.meta, digest=digest(tensors))
+    head = dict(format=_FORMAT, **own, classes=memory.classes, whitening=white, meta=memory.meta, digest=digest(tensors))
     return write_tensors(path, tensors, head)
 
 # %% ../nbs/memory_file.ipynb #5a95f419
 def read_memory(
     path,     # file written by `write_memory`
-)->dict:      # bases, coefs, scale, classes, whitening, meta, labels: the arguments of `Memory`
+)->dict:      # the arguments of `Memory`, or `kind` and what a memory of that kind is restored from
     "Read a memory file and check it; raises `BadInput` for one that is damaged or not a memory"
     head, tensors = read_tensors(path)
     try: head = json.loads(head.get('remember_past', '{}'))
     except (ValueError, RecursionError): head = {}
-    ours = isinstance(head, dict) and head.get('format')==_FORMAT and 'bases' in tensors
+    ours = isinstance(head, dict) and head.get('format')==_FORMAT and ('bases' in tensors or isinstance(head.get('kind'), str))
     check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
     same = head.get('digest')==digest(tensors)
     check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
-    sane = type(head.get('scale')) is int and 1<=head['scale']<=64
-    sane = sane and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
-    sane = sane and ('coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
+    sane = isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
+    sane = sane and ('kind' in head or type(head.get('scale')) is int and 1<=head['scale']<=64)
+    sane = sane and ('kind' in head or 'coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
     check(sane, f'{path} has an impossible header; fetch it again')
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
     try: white = whitening_from(head['whitening'], white) if head['whitening'] else None
     except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None
-    return dict(bases=tensors['bases'], coefs=tensors.get('coefs'), scale=head['scale'], classes=head['classes'],
-                whitening=white, meta=head['meta'], labels=tensors.get('labels'))
+    more = dict(classes=head['classes'], whitening=white, meta=head['meta'])
+    if 'kind' in head: return dict(kind=head['kind'], head=head, tensors=tensors, **more)
+    return dict(bases=tensors['bases'], coefs=tensors.get('coefs'), scale=head['scale'], labels=tensors.get('labels'), **more)

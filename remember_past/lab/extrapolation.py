@@ -197,7 +197,7 @@ def _check_tasks(
     o:dict, # complete settings; the data set must be present
 ):
     "`BadInput` when the classes cannot be split so, or the budget of a task has no room for its bases"
-    ds = load_data(o['data'], val=0)
+    ds = load_data(o['data'], val=0, size=o.get('size'))
     tasks = tasks_of(ds.n_classes, o['task_classes'])
     for w in o['ways'].split(): unseen_sets(tasks, int(w), 1)
     n = ds.n_classes if o['joint'] else o['task_classes']

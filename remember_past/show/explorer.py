@@ -11,7 +11,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from ..addressing import coefficients, enlarge, fixed_addressing
 from ..errors import check
-from .pictures import labels_of, sheet, to_pixels
+from .pictures import labels_of, sheet, show_memory, to_pixels
 
 # %% ../../nbs/show/explorer.ipynb #40dda9c4
 def _address(
@@ -108,7 +108,7 @@ class Explorer:
         self.picture = w.Image(format='png', layout=w.Layout(flex='0 0 auto', align_self='flex-start', margin='0 0 0 1rem'))
         self.picture.add_class('rp-pixels')
         sharp = w.HTML('<style>.rp-pixels { image-rendering: pixelated; }</style>', layout=w.Layout(display='none'))
-        self.box = w.HBox([w.VBox([self.y, self.j, *self.sliders, self.reset_button]), self.picture, sharp])
+        self.box = w.HBox([w.VBox([self.y, self.j, *self.sliders, self.reset_button]), self.picture, sharp]).add_class('rp-explorer')
         for s in (self.y, self.j): s.observe(lambda _: self.reset(), 'value')
         for s in self.sliders: s.observe(lambda _: self.moved(), 'value')
         self.reset_button.on_click(lambda _: self.reset())
@@ -175,5 +175,6 @@ def explore(
     live:bool=None,   # sliders or still; none: sliders if a notebook is open
 ):                    # Explorer, or a matplotlib figure
     "Show sliders on the coefficients of a recalled image, or a still picture where nobody could move them"
+    if memory.bases is None: return show_memory(memory)  # of another shape: there are no coefficients to move
     if frontend() if live is None else live: return Explorer(memory, y, j, sliders)
     return _explore_static(memory, y, j)
