@@ -119,8 +119,10 @@ def test_a_memory_speaks_of_its_own_network(clone, capsys):
 
 
 def test_outside_of_a_repository(tmp_path, monkeypatch, capsys):
+    "The package's own parameter files say what there is to make; nothing is written by asking"
     monkeypatch.chdir(tmp_path)
-    refused(tmp_path, capsys, R.rp_reproduce, says='not inside a clone', dry_run=True)
+    R.rp_reproduce(['table1'], dry_run=True)
+    assert ' to make, ' in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 def test_console_script_refuses(clone):
