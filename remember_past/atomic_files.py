@@ -6,7 +6,7 @@
 __all__ = ['write_bytes', 'write_json', 'read_json', 'write_tensors', 'read_tensors']
 
 # %% ../nbs/09_atomic_files.ipynb #4cc2b3f4
-import hashlib, json, os, stat, warnings
+import contextlib, hashlib, json, os, stat, tempfile, warnings
 from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
@@ -20,15 +20,33 @@ def write_bytes(
 )->Path:         # `path`
     "Write a file whole or not at all; `BadInput` when the folder cannot be written"
     path = Path(path)
-    tmp = path.with_name(f'.{path.name}.{os.urandom(4).hex()}.tmp')
+    tmp = path.with_name(f'.{path.name[:50]}.{os.urandom(4).hex()}.tmp')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(tmp, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
-        os.replace(tmp, path)
+        for last in (False, True):
+            try: _write_once(path, tmp, data); break
+            except FileNotFoundError:  # whoever tidied the folder up took the file for a dead one's
+                if last: raise
     except OSError as e:
         raise BadInput(f'cannot write {path} ({e.strerror}); choose a folder that you may write to and that has room') from None
-    finally: tmp.unlink(missing_ok=True) if tmp.parent.is_dir() else None
+    finally:
+        with contextlib.suppress(OSError): tmp.unlink()
     return path
+
+def _write_once(path, tmp, data): # under a temporary name, then by its own
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(tmp, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
+    os.replace(tmp, path)
+
+# %% ../nbs/09_atomic_files.ipynb #86be408a
+def check_writable(
+    folder,  # made if it is not there
+):
+    "`BadInput` unless files can be written there; asked before hours of work, and nothing is left behind"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as e:
+        raise BadInput(f'cannot write into {folder} ({e.strerror}); choose a folder that you may write to and that has room') from None
 
 # %% ../nbs/09_atomic_files.ipynb #2fdd06c1
 def write_json(

@@ -6,7 +6,7 @@
 __all__ = ['rp_reproduce', 'rp_distill', 'rp_data', 'rp_evaluate', 'rp_recall', 'rp_status', 'rp_verify', 'rp_bench']
 
 # %% ../../nbs/lab/commands.ipynb #89b91e12
-import io, json, os
+import io, json
 from pathlib import Path
 from fastcore.script import Param
 from ..errors import check
@@ -71,7 +71,7 @@ def rp_distill(
     list:bool=False,               # only list data sets, networks and methods
 ):
     "Distil a data set into a memory file, and score it"
-    from remember_past.atomic_files import write_bytes
+    from remember_past.atomic_files import check_writable
     from remember_past.data.load import data_root, pick_device, present
     from remember_past.lab.distillation import ON_REAL, check_budget, cost_text, run_distillation
     from remember_past.lab.experiments import run_of, title_of
@@ -89,7 +89,7 @@ def rp_distill(
     check_budget(s)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
     if dry_run: print(f'{title_of(s)}{cost_text(s, device)}'); return
-    write_bytes(Path(out).with_name(f'.writable.{os.getpid()}'), b'').unlink()  # else refused here, before anything is learned
+    check_writable(Path(out).absolute().parent)  # else refused here, before anything is learned
     line, old = Line([s]), run_of(runs, s, create=False).done and not fresh; line.start(0)
     record = run_distillation(s, runs, device, progress=line, fresh=fresh)
     ours = pm((record['mean'], record['std']))

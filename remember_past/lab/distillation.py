@@ -197,10 +197,10 @@ def run_distillation(
     d = Distillation(settings, *load_whitened(settings, data_root, dev))
     memory, learns = d.start(), settings['method'] not in ('random', *ON_REAL)
     twin = None
-    if learns and not fresh and not (run.folder/'checkpoint.pt').exists(): twin = run.twin(learning, 'memory.safetensors', waits(progress))
+    if learns and not (fresh or run.afresh or (run.folder/'checkpoint.pt').exists()): twin = run.twin(learning, 'memory.safetensors', waits(progress))
     with Run(root, 'cells', run.settings).locked(wait=True):
-        if run.done and not fresh: return run.record
-        if fresh: run.forget()
+        if fresh: run.set_aside(fresh)
+        if run.done: return run.record
         history, spent = [], dict(wall=0, cpu=0)
         if twin: memory, history, spent = _take_over(twin)
         elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller)
@@ -229,7 +229,7 @@ def _keep(
 )->dict:            # the record as written
     "Write memory and record"
     if memory:
-        (run.folder/'record.json').unlink(missing_ok=True)  # an older record is not about the new memory
+        (run.folder/'record.old.json').unlink(missing_ok=True)  # an older record is not about the new memory
         memory.meta = dict(memory.meta, settings=run.settings, **{k: record[k] for k in ('accuracy', 'mean', 'protocol')})
         file = memory.to('cpu').save(run.folder/'memory.safetensors')
         record |= dict(memory=file.name, memory_sha256=hashlib.sha256(file.read_bytes()).hexdigest())

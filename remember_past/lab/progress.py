@@ -6,7 +6,7 @@
 __all__ = ['Line']
 
 # %% ../../nbs/lab/progress.ipynb #98de93a8
-import shutil, sys, time
+import contextlib, shutil, sys, time
 from fastcore.basics import patch
 from .experiments import title_of, kind_of, work
 
@@ -27,6 +27,20 @@ def _news(
     if news.get('seconds_left') is not None: text += f'  left {_clock(news["seconds_left"])}'
     return text
 
+class _Spoken:
+    "An output that never stops the work: a full disk swallows what is said, and so does an output that was closed"
+    def __init__(self,
+        out, # a text stream, or None
+    ): self.out = out
+    def __getattr__(self, name): return getattr(self.out, name)
+    def isatty(self): return getattr(self.out, 'isatty', lambda: False)()
+    def write(self, text):
+        with contextlib.suppress(OSError, AttributeError): self.out.write(text)
+    def flush(self):
+        try: self.out.flush()
+        except BrokenPipeError: raise  # whoever read it has had enough
+        except (OSError, AttributeError): pass
+
 class Line:
     "A live line of progress over several experiments"
     def __init__(self,
@@ -34,8 +48,8 @@ class Line:
         out=None,         # where to write; None is standard output
         every:float=30,   # seconds between lines where the output is no terminal
     ):
-        self.todo, self.out, self.every = todo, out or sys.stdout, every
-        self.live = getattr(self.out, 'isatty', lambda: False)()
+        self.todo, self.out, self.every = todo, _Spoken(out or sys.stdout), every
+        self.live = self.out.isatty()
         self.shown, self.paces, self.took = -float('inf'), {}, []  # seconds per unit of `work`, by sort; seconds of each that has ended
 
 # %% ../../nbs/lab/progress.ipynb #47d77372
@@ -96,8 +110,8 @@ class Board:
         out=None,        # where to write; None is standard output
         every:float=30,  # seconds between lines where the output is no terminal
     ):
-        self.todo, self.out, self.every = todo, out or sys.stdout, every
-        self.live = getattr(self.out, 'isatty', lambda: False)()
+        self.todo, self.out, self.every = todo, _Spoken(out or sys.stdout), every
+        self.live = self.out.isatty()
         self.lines, self.shown, self.drawn = [f'worker {w+1}  starts' for w in range(workers)], -float('inf'), 0
         self.begun, self.rest, self.ended = {}, {}, {}  # by experiment: when it began, seconds it still wants, seconds it took
 
