@@ -1,5 +1,5 @@
 "What holds for the repository as a whole: documented names, short cells, small files, commands that answer."
-import ast, configparser, importlib, inspect, json, os, pkgutil, re, subprocess, sys
+import ast, configparser, importlib, inspect, json, os, pkgutil, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest, yaml
@@ -85,16 +85,26 @@ def test_short_cells():
            for p in notebooks for src in code_cells(p) if len(src.splitlines()) > 45]
     assert not bad, '\n' + '\n'.join(bad)
 
-def test_notebooks_end_in_export():
-    "A notebook with a module ends by exporting it; paper and how-to pages have no module"
+def test_no_notebook_exports_itself():
+    "`nbdev_export` on the command line makes the modules; \"Run all\" and papermill leave them alone. Paper, how-to and notes have no module"
     bad = []
     for p in notebooks:
         cells = code_cells(p)
         module, page = any(re.search(r'^#\|\s*default_exp\b', c, flags=re.M) for c in cells), p.parent.name in ('paper', 'howto', 'notes')
         if module and page: bad.append(f'{short(p)}: paper, howto and notes export nothing')
-        if module and 'nbdev_export()' not in cells[-1]: bad.append(f'{short(p)}: the last cell does not export')
+        if any(re.search(r'\bnbdev_export\(|\bnb_export\(', c) for c in cells): bad.append(f'{short(p)}: a cell exports; the command nbdev_export does')
         if not module and any(map(exports, cells)): bad.append(f'{short(p)}: exports without default_exp')
     assert not bad, '\n' + '\n'.join(bad)
+
+def test_a_chapter_runs_anywhere(tmp_path):
+    "Papermill runs a chapter from a folder that knows nothing of nbdev, and leaves every module as it was"
+    import papermill
+    modules = lambda: {short(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in (top/'remember_past').rglob('*.py')}
+    before, done = modules(), tmp_path/'done.ipynb'
+    shutil.copy(top/'nbs'/'10_errors.ipynb', tmp_path/'chapter.ipynb')
+    papermill.execute_notebook(str(tmp_path/'chapter.ipynb'), str(done), cwd=str(tmp_path), kernel_name='python3', progress_bar=False)
+    assert all(c['execution_count'] for c in json.loads(done.read_text())['cells'] if c['cell_type'] == 'code')
+    assert modules() == before
 
 def test_parameters_cell():
     "The first code cell of each paper notebook, and only it, is tagged `parameters`"

@@ -7,8 +7,10 @@ __all__ = ['PROFILES', 'repo_root', 'read_yaml', 'names_at', 'choose', 'experime
 
 # %% ../../nbs/lab/params.ipynb #89b91e0e
 import configparser, itertools, math, re
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 import yaml
+import remember_past
 from ..errors import BadInput, check, nearest
 from ..atomic_files import open_to_others
 from ..hashes import settings_hash
@@ -18,11 +20,15 @@ from .settings import schema_named
 from .settings import complete
 from ..baselines.methods import LEARNERS
 
+# %% ../../nbs/lab/params.ipynb #fc9f455d
+def address()->str: # of the repository, as settings.ini had it when the package was built
+    "Where the repository is"
+    try: urls = dict(u.split(', ') for u in metadata('remember_past').get_all('Project-URL', []))
+    except PackageNotFoundError: urls = {}
+    return urls.get('Repository', 'its home page')
+
 # %% ../../nbs/lab/params.ipynb #c6087a4d
-def repo_root(
-    start='.',  # folder to begin in
-)->Path:        # absolute path of the repository
-    "The repository around a folder; `BadInput` outside of one, and for one that somebody else could have put there"
+def _inside(start): # a folder; the repository around it, or None
     start = Path(start).resolve()
     for folder in (start, *start.parents):
         ini, path = configparser.ConfigParser(interpolation=None), folder/'settings.ini'
@@ -33,7 +39,24 @@ def repo_root(
             why = p.exists() and open_to_others(p)
             check(not why, f'{p} {why}, and its notebooks would run as you; change into a clone of your own')
         return folder
-    raise BadInput(f'{start} is not inside a clone of the remember_past repository; change into one and run the command there')
+
+def repo_root(
+    start='.',  # folder to begin in
+)->Path:        # absolute path of the repository
+    "The repository around a folder; `BadInput` outside of one, and for one that somebody else could have put there"
+    root = _inside(start)
+    check(root, f'{Path(start).resolve()} is not inside a clone of the remember_past repository; '
+                f'fetch one with "git clone {address()}", change into it and run the command there')
+    return root
+
+# %% ../../nbs/lab/params.ipynb #c9c1f92f
+def root_and_runs(
+    runs=None,  # folder of runs; None is `runs/` in the repository, or here
+    start='.',  # folder to begin in
+)->tuple:       # the repository, or outside of one the installed package; folder of runs
+    "Where parameter files are read and runs are kept, in a clone and without one"
+    root = _inside(start)
+    return root or Path(remember_past.__file__).parent, Path(runs or (root or Path(start).resolve())/'runs')
 
 # %% ../../nbs/lab/params.ipynb #62302f62
 class _Settings(yaml.SafeLoader): "YAML in which 1e-4 is a number, as everywhere but in PyYAML"
@@ -70,10 +93,22 @@ def read_yaml(
     check(isinstance(content, dict), f'{path} must hold "key: value" pairs')
     return content
 
+# %% ../../nbs/lab/params.ipynb #08161930
+def in_clone(
+    root,   # the repository, or the installed package
+)->bool:
+    "Are the paper's notebooks here?"
+    return (Path(root)/'nbs'/'paper').is_dir()
+
+def params_path(
+    root,      # the repository, or the installed package
+    name:str,  # a table or figure
+)->Path:       # its parameter file
+    "Where a parameter file lies"
+    return Path(root)/('nbs/paper/params' if in_clone(root) else 'params')/f'{name}.yml'
+
 # %% ../../nbs/lab/params.ipynb #308ef552
 PROFILES = ('quick', 'small', 'paper')  # without a download; on a CPU; the paper's own setting
-
-def _params_path(root, name): return Path(root)/'nbs'/'paper'/'params'/f'{name}.yml'
 
 def names_at(
     root,         # the repository
@@ -81,8 +116,8 @@ def names_at(
 )->list:          # names of tables and figures, sorted
     "The tables and figures that have settings at a profile"
     check(profile in PROFILES, f'unknown profile {profile!r}; {nearest(profile, PROFILES)}')
-    names = [p.stem for p in (Path(root)/'nbs'/'paper').glob('*.ipynb') if _params_path(root, p.stem).exists()]
-    return sorted(n for n in names if profile in read_yaml(_params_path(root, n)))
+    names = [p.stem for p in params_path(root, '').parent.glob('*.yml')]
+    return sorted(n for n in names if profile in read_yaml(params_path(root, n)))
 
 # %% ../../nbs/lab/params.ipynb #d815b357
 def choose(
@@ -124,7 +159,7 @@ def read_params(
     name:str,     # a table or figure
 )->dict:          # kind, and the parts of the profile; those of an included file among them
     "What a parameter file says about a profile"
-    path = _params_path(root, name)
+    path = params_path(root, name)
     content = read_yaml(path)
     for key in content: check(key in _TOP, f'{path} has an unknown part {key!r}; {nearest(key, _TOP)}')
     check(profile in content, f'{path} says nothing about profile {profile}; add it, or choose another profile')
@@ -134,7 +169,7 @@ def read_params(
     if 'include' not in content: return params
     other = str(content['include'])
     check(other.replace('_', '').isalnum(), f'include in {path} must be the name of a table or figure, not {content["include"]!r}')
-    included = read_yaml(_params_path(root, other))
+    included = read_yaml(params_path(root, other))
     check('include' not in included, f'{path} includes {other}.yml, which includes a file itself; name that file directly')
     return read_params(root, profile, other) | dict(only=params['only'], notebook=params['notebook'])
 

@@ -13,7 +13,7 @@ from ..data.load import present
 from .runs import Run, failure, find_records
 from .experiments import title_of, run_of
 from .workers import expected_minutes
-from .params import PROFILES, choose, experiments_of, repo_root
+from .params import PROFILES, choose, experiments_of, root_and_runs
 from .tables import aligned
 
 # %% ../../nbs/lab/status.ipynb #7298efd5
@@ -45,11 +45,10 @@ def _state_of(
 def status_of(
     names=(),         # tables and figures; none is all that the profile has
     profile='quick',  # quick, small or paper
-    runs=None,        # folder of runs; None is `runs/` in the repository
+    runs=None,        # folder of runs; None is `runs/` in the repository, or here
 )->list:              # for each experiment: settings, state, minutes (recorded or expected, or None), left (minutes, or None)
     "Each experiment of some tables and figures, once, with its state"
-    root = repo_root()
-    runs = Path(runs or root/'runs')
+    root, runs = root_and_runs(runs)
     records = find_records([runs, *(root/'figures'/p/'records' for p in PROFILES)])
     known, rows = {r['run']: r for r in records}, {}
     for s in [s for n in choose(root, profile, names) for s in experiments_of(root, profile, n)]:

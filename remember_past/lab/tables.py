@@ -17,7 +17,7 @@ from ..hashes import settings_hash
 from .runs import Run, failure, find_records
 from .experiments import title_of, kind_of
 from .distillation import OPTIONS, learning
-from .params import PROFILES, experiments_of, names_at, read_yaml
+from .params import PROFILES, experiments_of, names_at, params_path, read_yaml
 
 # %% ../../nbs/lab/tables.ipynb #3e5747ed
 def results(
@@ -163,7 +163,7 @@ def paper_numbers(
     root,   # the repository
 )->dict:    # table1 .. table4, text
     "The paper's own numbers"
-    return read_yaml(Path(root)/'nbs'/'paper'/'params'/'published.yml')
+    return read_yaml(params_path(root, 'published'))
 
 def paper_number(
     settings:dict,   # complete settings of an experiment

@@ -14,7 +14,7 @@ from ..data.load import pick_device, present
 from ..memory import Memory
 from .runs import find_records, read_record
 from .experiments import kind_of
-from .params import choose, experiments_of, repo_root
+from .params import choose, experiments_of, root_and_runs
 from .tables import memory_path, pm
 
 # %% ../../nbs/lab/verify.ipynb #1d7a48bf
@@ -100,7 +100,7 @@ def verify(
 def claims(
     what:str,      # a record (.json), a memory (.safetensors), or a table or figure
     profile:str,   # quick, small or paper: where a table is looked up
-    runs=None,     # folder of runs; None is `runs/` in the repository
+    runs=None,     # folder of runs; None is `runs/` in the repository, or here
 )->list:           # dictionaries: settings, accuracy (recorded), memory, absent (not in the gallery); or settings and `missing`
     "What a file or a table claims, its checksums checked"
     def of(record):
@@ -115,8 +115,8 @@ def claims(
         return [dict(settings=memory.meta['settings'], accuracy=memory.meta['accuracy'], memory=memory)]
     name = not Path(what).suffix and '/' not in what
     check(name, f'{what} is neither a record (.json) nor a memory (.safetensors); give one of these, or the name of a table')
-    root = repo_root()
-    folders, (name,) = [Path(runs or root/'runs'), root/'figures'/profile/'records'], choose(root, profile, [what])
+    root, runs = root_and_runs(runs)
+    folders, (name,) = [runs, root/'figures'/profile/'records'], choose(root, profile, [what])
     known = {r['run']: r for r in find_records(folders)}
     found = [(s, known.get(settings_hash(s))) for s in experiments_of(root, profile, name)]
     return [of(record) if record else dict(settings=s, missing=True) for s, record in found]
