@@ -14,7 +14,7 @@ from ..data.load import data_root, pick_device, present
 from .runs import find_records, sweep
 from .experiments import title_of, kind_of
 from .distillation import learning
-from .params import PROFILES, choose, repo_root
+from .params import PROFILES, address, choose, in_clone, repo_root, root_and_runs
 from .tables import aligned, bring_back, check_publishable, memory_path, paper_number, pm, publish, paper_numbers, results
 from .papermill import execute, figures_folder, notebook_values
 from .workers import Crew, NOT_FINISHED, expected_minutes, make_in_turn
@@ -29,7 +29,7 @@ def _survey(
     fresh:bool=False,  # count what is there as missing?
 )->list:               # as `results`, each experiment once; state is 'there', 'missing' or 'skipped: ..'
     "What there is and what has to be made"
-    for n in names: notebook_values(root, profile, n, runs)
+    for n in names if in_clone(root) else (): notebook_values(root, profile, n, runs)
     found = {r['run']: r for n in names for r in results(root, profile, n, runs)}
     records = [] if fresh else find_records([runs, *(Path(root)/'figures'/p/'records' for p in PROFILES)], 'cells')
     have = [learning(k['settings']) for k in records if k.get('memory') and memory_path(k)]
@@ -141,11 +141,14 @@ def _render(
 )->list:           # as in `execute`; empty when there is work left
     "Execute the notebooks, unless there is work left, and say how all ended"
     notebooks, rest, folder = [], sum(r['state'] == NOT_FINISHED for r in found), figures_folder(runs, profile)
-    for n in [] if rest else names:
+    for n in [] if rest or not in_clone(root) else names:
         notebooks.append(execute(root, profile, n, runs, fresh))
         say(f'{n}  {notebooks[-1]["state"]}')
     _report(found, notebooks, paper_numbers(root), folder.relative_to(root) if root in folder.parents else folder, say)
     if rest: say(f'\nnot finished: {rest} of {len(found)} experiments are still to be made; the same command goes on')
+    elif not in_clone(root):
+        say(f'\nthe notebooks that lay these numbers out are not in the installed package: fetch them with "git clone {address()}"; '
+            f'there, --runs {runs} takes up what was made here')
     return notebooks
 
 # %% ../../nbs/lab/reproduce.ipynb #b09b9f8e
@@ -153,7 +156,7 @@ def reproduce(
     names=(),             # tables and figures; none is all that the profile has
     profile='quick',      # quick, small or paper
     device='cpu',         # cpu, cuda or auto
-    runs=None,            # folder of runs; None is `runs/` in the repository
+    runs=None,            # folder of runs; None is `runs/` in the repository, or here
     fresh:bool=False,     # compute again what is there?
     dry_run:bool=False,   # only say what would be done?
     out=None,             # where to write; None is standard output
@@ -165,9 +168,9 @@ def reproduce(
     "Make the missing records, then execute the notebooks"
     until = _in_minutes(max_minutes, fresh)
     check(workers >= 1, f'{workers} workers make nothing; give 1 or more')
-    if share: check_publishable(profile)
-    root, device, say = repo_root(), str(pick_device(device)), lambda *a: print(*a, file=out, flush=True)
-    names, runs = choose(root, profile, names), Path(runs).resolve() if runs else root/'runs'
+    if share: repo_root(), check_publishable(profile)
+    (root, runs), device, say = root_and_runs(runs), str(pick_device(device)), lambda *a: print(*a, file=out, flush=True)
+    names, runs = choose(root, profile, names), runs.resolve()
     found = _survey(root, profile, names, runs, fresh)
     todo = [r for r in found if r['state'] == 'missing']
     if todo and not dry_run: check_writable(runs)  # else refused here, before anything is said
