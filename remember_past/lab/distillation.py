@@ -196,8 +196,8 @@ def run_distillation(
     if run.done and not fresh: return run.record
     d = Distillation(settings, *load_whitened(settings, data_root, dev))
     memory, learns = d.start(), settings['method'] not in ('random', *ON_REAL)
-    twin = None
-    if learns and not (fresh or run.afresh or (run.folder/'checkpoint.pt').exists()): twin = run.twin(learning, 'memory.safetensors', waits(progress))
+    begun = fresh or run.afresh or (run.folder/'checkpoint.pt').exists()
+    twin = run.twin(learning, 'memory.safetensors', waits(progress)) if learns and not begun else None
     with Run(root, 'cells', run.settings).locked(wait=True):
         if fresh: run.set_aside(fresh)
         if run.done: return run.record
