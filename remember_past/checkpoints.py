@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from .atomic_files import write_bytes
+from .errors import BadInput, check
 
 # %% ../nbs/checkpoints.ipynb #0473d23d
 class Resumable:
@@ -99,6 +100,16 @@ def read_checkpoint(
     files = [f for f in (folder/'checkpoint.pt', folder/'checkpoint.prev.pt') if f.exists()]
     for f in files:
         data = f.read_bytes()
-        if hashlib.sha256(data).hexdigest() in known: return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+        if hashlib.sha256(data).hexdigest() in known: return _state_in(data, f)
         warnings.warn(f'{f} is damaged and was passed over')
     if files: warnings.warn(f'no whole checkpoint in {folder}; the run starts again')
+
+def _state_in(
+    data:bytes, # a checkpoint whose digest is right
+    path,       # where it lies
+)->dict:        # the state
+    "Read a state; `BadInput` for what was never one"
+    try: state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    except Exception as e: raise BadInput(f'{path} is no checkpoint of ours ({type(e).__name__}); remove it, and the run starts again') from None
+    check(isinstance(state, dict), f'{path} is no checkpoint of ours; remove it, and the run starts again')
+    return state

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from ..errors import BadInput, check
 from ..atomic_files import read_json, write_bytes, write_json
 from ..checkpoints import read_checkpoint, write_checkpoint
+from ..engine.native import steps_used
 from ..hashes import canonical, plain, settings_hash
 try: import fcntl
 except ImportError: fcntl = None  # Windows has no flock; `locked` says so
@@ -63,13 +64,13 @@ def device_name(
 # %% ../../nbs/lab/runs.ipynb #321d9127
 def _environment(
     device='cpu',  # torch device the run uses
-)->dict:           # keys versions, commit, device, threads
+)->dict:           # keys versions, commit, device, threads, steps
     "The circumstances that a record has to carry"
     def v(name):
         try: return version(name)
         except PackageNotFoundError: return None
     versions = dict(python=platform.python_version()) | {n: v(n) for n in ('torch', 'torchvision', 'numpy', 'remember_past')}
-    return dict(versions=versions, commit=_commit(), device=device_name(device), threads=torch.get_num_threads())
+    return dict(versions=versions, commit=_commit(), device=device_name(device), threads=torch.get_num_threads(), steps=steps_used())
 
 # %% ../../nbs/lab/runs.ipynb #f1d72c7c
 class Run:
