@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from .atomic_files import write_bytes
-from .errors import BadInput, check
+from .errors import check
 
 # %% ../nbs/checkpoints.ipynb #0473d23d
 class Resumable:
@@ -110,6 +110,6 @@ def _state_in(
 )->dict:        # the state
     "Read a state; `BadInput` for what was never one"
     try: state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as e: raise BadInput(f'{path} is no checkpoint of ours ({type(e).__name__}); remove it, and the run starts again') from None
+    except Exception: state = None
     check(isinstance(state, dict), f'{path} is no checkpoint of ours; remove it, and the run starts again')
     return state

@@ -92,7 +92,8 @@ def _start_ray(
         except Exception as e:  # Ray raises what it likes, `Exception` too
             why = ' '.join(str(e).split())[:200]
             ray.shutdown()
-            if last: raise BadInput(f'no Ray cluster answers at {address} ({why}); give its address, or --ray alone for this machine') from None
+            said = f'no Ray cluster answers at {address} ({why}); give its address, or --ray alone for this machine'
+            if last: raise BadInput(said) from None
 
 def _collect(
     ray,         # the module

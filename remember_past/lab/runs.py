@@ -270,7 +270,7 @@ def sweep(
         if not any(lock.parent.glob('.*.tmp')) and not any(lock.parent.glob('checkpoint*')): continue
         with contextlib.suppress(OSError), open(lock, 'a+') as f:
             if take_lock(f): _tidy(lock.parent)
-    for part in [*Path(runs).glob('*/*/.*.tmp'), *Path(runs).glob('*/.*.tmp'), *Path(runs).glob('.*.tmp')]:  # not in a run: who knows by its age
+    for part in (p for level in ('', '*/', '*/*/') for p in Path(runs).glob(f'{level}.*.tmp')):  # not in a run: its age must tell
         with contextlib.suppress(OSError):
             if not (part.parent/'lock').exists() and time.time() - part.stat().st_mtime > 3600: part.unlink()
 

@@ -61,7 +61,8 @@ def _join(
     check('RANK' in os.environ, f'several processes are started by {how}; for one process there is rp_distill')
     cuda = torch.device(pick_device(device)).type == 'cuda'
     if cuda: torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
-    alone = os.environ.get('LOCAL_WORLD_SIZE') == os.environ.get('WORLD_SIZE') or os.environ.get('MASTER_ADDR') in ('localhost', '127.0.0.1')
+    has = os.environ.get
+    alone = has('LOCAL_WORLD_SIZE') == has('WORLD_SIZE') or has('MASTER_ADDR') in ('localhost', '127.0.0.1')
     loop = next((name for _, name in socket.if_nameindex() if name in ('lo', 'lo0')), None) if hasattr(socket, 'if_nameindex') else None
     if alone and loop: os.environ.setdefault('GLOO_SOCKET_IFNAME', loop)
     dist.init_process_group('nccl' if cuda else 'gloo', timeout=timedelta(days=7))  # the others wait while rank 0 waits for the lock
