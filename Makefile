@@ -9,7 +9,7 @@ BIN := .venv/bin
 DONE := .venv/.done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce publish results test docs readme lab bench clean
+.PHONY: help setup reproduce publish results test live docs readme lab bench clean
 
 help:
 	@echo 'make reproduce  set up, then make every table and figure at PROFILE=$(PROFILE) (quick, small, paper);'
@@ -23,6 +23,7 @@ help:
 	@echo 'make test       set up, then run every test; FLAGS="slow cuda" adds the notebook cells so marked'
 	@echo 'make setup      only .venv, the package and a Jupyter kernel; PY=python3.12 picks the Python'
 	@echo 'make lab        JupyterLab on the notebooks'
+	@echo 'make live       what the pages that compute (nbs/live) read, from the memories of figures/small'
 	@echo 'make docs       the site into _docs/ (needs Quarto)'
 	@echo 'make readme     README.md from nbs/index.ipynb'
 	@echo 'make bench      time the engine beside its peers, which it installs'
@@ -65,6 +66,9 @@ test: $(DONE)
 
 readme: $(DONE)
 	@$(BIN)/python tools/readme.py
+
+live: $(DONE)
+	@$(BIN)/python tools/live.py
 
 docs: $(DONE)
 	@$(BIN)/python tools/site.py

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from fastcore.basics import patch
 from .errors import check, nearest
-from .other_nets import ADAPTED, Adapted, WideNet
+from .other_nets import ADAPTED, Adapted, WideMLP, WideNet
 
 # %% ../nbs/06_nets.ipynb #dcb1d37f
 def _block(
@@ -111,18 +111,19 @@ class MLP(nn.Module):
         return self.features(x)
 
 # %% ../nbs/06_nets.ipynb #7e2bba4b
-NETS = ('convnet', 'mlp', 'widenet', *ADAPTED)
+NETS = ('convnet', 'mlp', 'widenet', 'widemlp', *ADAPTED)
 
 def make_net(
     name:str,       # one of NETS
     shape,          # channels, height and width of an image
     n_classes:int,  # number of logits
-    width:int=128,  # channels of a ConvNet's or WideNet's layers
+    width:int=128,  # channels of a ConvNet's or WideNet's layers, hidden units of a WideMLP
     depth:int=3,    # blocks of a ConvNet or WideNet
 )->nn.Module:       # the network, randomly initialised
     "Make the network called `name`; BadInput when there is none"
     check(name in NETS, f"network {name!r} is unknown: {nearest(name, NETS)}")
     if name == 'mlp': return MLP(shape, n_classes)
+    if name == 'widemlp': return WideMLP(shape, n_classes, width)
     if name in ADAPTED: return Adapted(name, shape, n_classes)
     return (ConvNet if name == 'convnet' else WideNet)(shape, n_classes, width, depth)
 

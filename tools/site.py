@@ -5,7 +5,7 @@ Stored outputs are the only source of the pages; nothing is executed but the imp
 nbdev's own links to symbols are switched off in settings.ini (`skip_procs`): they are absolute, and reach into signatures.
 `finish` makes relative ones, and leaves code and other links alone.
 """
-import ast, configparser, json, os, re, shutil, subprocess, sys
+import ast, configparser, importlib.util, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 
 top = Path(__file__).resolve().parent.parent
@@ -103,8 +103,15 @@ def llms():
         parts.append(f'## {section}\n\n' + '\n'.join('- [{}]({}): {}'.format(*(t := front(top/'nbs'/p))[:1], address(p), t[1]) for p in pages))
     return '\n\n'.join(parts) + '\n'
 
+def library():
+    "TensorFlow.js beside the pages that compute; where it can't be had, the page that needs it says so"
+    spec = importlib.util.spec_from_file_location('tools_live', top/'tools'/'live.py')
+    live = importlib.util.module_from_spec(spec); spec.loader.exec_module(live)
+    if why := live.fetch_library(): print(f'note: {why}', file=sys.stderr)
+
 def prepare():
     "_proc/ as Quarto wants it"
+    library()
     nbdev = Path(sys.executable).parent/'nbdev_proc_nbs'
     shutil.rmtree(proc, ignore_errors=True)   # links are rewritten below, so every page starts from its notebook
     subprocess.run([str(nbdev)], cwd=top, check=True)

@@ -19,7 +19,7 @@ from .learners import StreamLearner
 # %% ../../nbs/continual/mer_lamaml.ipynb #442b2e33
 class MER(StreamLearner):
     "Meta-experience replay, Algorithm 1 of its paper"
-    settings = dict(lr=.03, beta=.03, gamma=1., k=10, s=10, clip=None)
+    settings, options = dict(lr=.03, beta=.03, gamma=1., k=10, s=10, clip=None, released=False), ('released',)
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -44,10 +44,10 @@ class MER(StreamLearner):
         gens, o = self.gens('replay'), self.o
         for j in range(y.shape[1]):
             one, before = (x[:, j:j+1], y[:, j:j+1]), self.w.clone() if o['gamma'] != 1 else None
-            lx, ly, heads = self.lists(*one, task, self.memory.drawn(o['k'], gens, o['s']))
+            lx, ly, heads = self.lists(*one, task, self.memory.drawn(o['k'], gens, o['s'], o['released']))
             self.nets.sgd_by_sample(self.w, lx, ly, o['lr'], heads, o['beta'], o['s'], **self.cut)
             if before is not None: self.w.lerp_(before, 1 - o['gamma'])
-            self.memory.offer(*one, task, gens)
+            self.memory.offer(*one, task, gens, o['released'])
 
 # %% ../../nbs/continual/mer_lamaml.ipynb #bd6662ee
 @patch
@@ -177,7 +177,8 @@ def meta(self:ConvNets,
 # %% ../../nbs/continual/mer_lamaml.ipynb #8207f20f
 class LaMAML(StreamLearner):
     "Look-ahead MAML: a learned rate for every weight"
-    settings, init = dict(alpha=.15, opt_lr=.3, glances=5, replay=10, chunks=10, clip=2.), 'kaiming'
+    settings, init = dict(alpha=.15, opt_lr=.3, glances=5, replay=10, chunks=10, clip=2., released=False), 'kaiming'
+    options = ('released',)
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -212,21 +213,21 @@ def step(self:LaMAML, x, y, task):
     for glance in range(o['glances']):
         order = torch.stack([torch.randperm(y.shape[1], generator=g) for g in gens])
         now = x[rows, order], y[rows, order]
-        kept = self.memory.at(self.memory.drawn(o['replay'], gens)[:, 0]) if len(self.memory) else None
+        kept = self.memory.at(self.memory.drawn(o['replay'], gens, released=o['released'])[:, 0]) if len(self.memory) else None
         self.move(*self.nets.meta(self.w, self.rates(), *now, task, kept, o['chunks'], o['clip']))
-        if glance == 0: self.memory.offer(*now, task, gens)
+        if glance == 0: self.memory.offer(*now, task, gens, o['released'])
 
 # %% ../../nbs/continual/mer_lamaml.ipynb #dea21ef6
 class CMAML(LaMAML):
     "The same with one fixed rate"
-    settings = dict(alpha=.1, opt_wt=.1, glances=5, replay=10, chunks=10, clip=2.)
+    settings = dict(alpha=.1, opt_wt=.1, glances=5, replay=10, chunks=10, clip=2., released=False)
     def first_rates(self): return float(self.o['alpha'])
     def rates(self): return self.alpha
     def move(self, dw, da): self.w = self.w - self.o['opt_wt']*clipped(dw, self.o['clip'])
 
 class Sync(LaMAML):
     "Learned rates in the inner steps, a fixed one for the weights"
-    settings = dict(alpha=.15, opt_lr=.1, opt_wt=.3, glances=5, replay=10, chunks=10, clip=2.)
+    settings = dict(alpha=.15, opt_lr=.1, opt_wt=.3, glances=5, replay=10, chunks=10, clip=2., released=False)
     def move(self, dw, da):
         self.alpha = self.alpha - self.o['opt_lr']*clipped(self.slope(da), self.o['clip'])
         self.w = self.w - self.o['opt_wt']*clipped(dw, self.o['clip'])

@@ -70,13 +70,13 @@ def plot_matrix(
 ):                   # the figure
     "Draw an accuracy matrix as a heat map: a row after each task, a column for each task"
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(3.4, 3), dpi=80, layout='constrained') if ax is None else ax.figure
+    fig = Figure(figsize=(3.4, 3), dpi=120, layout='constrained') if ax is None else ax.figure
     ax = ax or fig.subplots()
     image = ax.imshow(np.asarray(a, float), vmin=0, vmax=100, cmap='viridis')
-    ax.set_xlabel('accuracy on task', fontsize=7); ax.set_ylabel('after task', fontsize=7); ax.tick_params(labelsize=6)
+    ax.set_xlabel('accuracy on task', fontsize=9); ax.set_ylabel('after task', fontsize=9); ax.tick_params(labelsize=8)
     at = np.arange(0, len(a), max(1, len(a)//5)); ax.set_xticks(at, at + 1); ax.set_yticks(at, at + 1)
-    ax.set_title(title, fontsize=8)
-    fig.colorbar(image, ax=ax, shrink=.8).ax.tick_params(labelsize=6)
+    ax.set_title(title, fontsize=9)
+    fig.colorbar(image, ax=ax, shrink=.8).ax.tick_params(labelsize=8)
     return fig
 
 # %% ../../nbs/continual/metrics.ipynb #6651be98
@@ -87,15 +87,15 @@ def plot_over_time(
 ):                   # the figure
     "Draw each task's accuracy from when it was learned to the end (thin), and the mean over the tasks so far (thick)"
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(5, 2.8), dpi=80, layout='constrained') if ax is None else ax.figure
+    fig = Figure(figsize=(5, 2.8), dpi=120, layout='constrained') if ax is None else ax.figure
     ax = ax or fig.subplots()
     for method, a in matrices.items():
         a, colour = np.asarray(a, float), STREAM_COLOURS.get(method)
         x = np.arange(1, len(a) + 1)
         for j in range(0, len(a), max(1, len(a)//10)): ax.plot(x[j:], a[j:, j], lw=.4, alpha=.5, color=colour)
         ax.plot(x, [np.nanmean(a[i, :i+1]) for i in range(len(a))], lw=2, color=colour, label=method)
-    ax.set_xlabel('tasks seen', fontsize=7); ax.set_ylabel('test accuracy (%)', fontsize=7); ax.tick_params(labelsize=6)
-    ax.set_title(title, fontsize=8); ax.legend(fontsize=6)
+    ax.set_xlabel('tasks seen', fontsize=9); ax.set_ylabel('test accuracy (%)', fontsize=9); ax.tick_params(labelsize=8)
+    ax.set_title(title, fontsize=9); ax.legend(fontsize=8)
     return fig
 
 # %% ../../nbs/continual/metrics.ipynb #7c95c5fd
@@ -107,11 +107,11 @@ def plot_storage(
 ):                   # the figure
     "Draw what was held, beside what was allowed"
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(4, 2.4), dpi=80, layout='constrained') if ax is None else ax.figure
+    fig = Figure(figsize=(4, 2.4), dpi=120, layout='constrained') if ax is None else ax.figure
     ax = ax or fig.subplots()
     for method, held in floats.items():
         ax.plot(np.arange(1, len(held) + 1), np.asarray(held)/1e3, lw=1.5, color=STREAM_COLOURS.get(method), label=method)
     ax.axhline(budget/1e3, ls='--', lw=1, color='black', label='budget')
-    ax.set_xlabel('tasks seen', fontsize=7); ax.set_ylabel('thousand floats held', fontsize=7); ax.tick_params(labelsize=6)
-    ax.set_title(title, fontsize=8); ax.legend(fontsize=6)
+    ax.set_xlabel('tasks seen', fontsize=9); ax.set_ylabel('thousand floats held', fontsize=9); ax.tick_params(labelsize=8)
+    ax.set_title(title, fontsize=9); ax.legend(fontsize=8)
     return fig

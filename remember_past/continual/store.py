@@ -50,12 +50,13 @@ def offer(self:Store,
     y:Tensor,  # (n, B)
     t:int,     # their task
     gens,      # a generator for each seed
+    released:bool=False, # keep sample n with a chance of M/(n+1), as released code does, instead of M/n
 ):
     "Reservoir sampling: of all samples ever offered, each is kept with the same chance"
     M = self.x.shape[1]
     for j in range(y.shape[1]):
         for i, gen in enumerate(gens):
-            place = self.age if self.age < M else int(torch.randint(self.age + 1, (), generator=gen))
+            place = self.age if self.age < M else int(torch.randint(self.age + 1 + released, (), generator=gen))
             if place < M: self.put(i, place, x[i, j], y[i, j], t)
         self.age += 1; self.filled = min(self.age, M)
 
@@ -64,9 +65,12 @@ def drawn(self:Store,
     k:int,      # how many; fewer if there are fewer
     gens,       # a generator for each seed
     times:int=1,# independent draws
-)->Tensor:      # (n, times, k) places, distinct within a draw
+    released:bool=False, # draw with replacement, as released code does
+)->Tensor:      # (n, times, k) places, distinct within a draw unless `released`
     "Places drawn at random"
-    return torch.stack([torch.rand(times, self.filled, generator=g).topk(min(k, self.filled), -1).indices for g in gens])
+    n = min(k, self.filled)
+    if released: return torch.stack([torch.randint(max(1, self.filled), (times, n), generator=g) for g in gens])
+    return torch.stack([torch.rand(times, self.filled, generator=g).topk(n, -1).indices for g in gens])
 
 @patch
 def at(self:Store,

@@ -223,7 +223,7 @@ _COMPARED_STREAM = dict(
     gate=_name('relu: learned rates; step: one rate behind gates', ('relu', 'step')),
     frequencies=_whole('random features of the kernel'), core=_whole('samples kept for each task'),
     tau=_number('weight of the divergence from the prior', least=0),
-    released=_flag('two inference networks, and the test, of the released code'),
+    released=_flag('as the released code of kcl (two inference networks, its test), mer and the La-MAML family (replay with replacement)'),
     epochs=_whole('epochs of the multitask bound'), batch=_whole('its batch'))
 
 # %% ../../nbs/lab/settings.ipynb #5e77001b

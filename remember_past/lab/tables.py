@@ -7,7 +7,7 @@ __all__ = ['results', 'memory_path', 'paper_numbers', 'paper_number', 'scaled_do
            'save_figure', 'pm', 'aligned']
 
 # %% ../../nbs/lab/tables.ipynb #89b91e0f
-import io, json
+import io, json, re
 from pathlib import Path
 import pandas as pd
 from safetensors import safe_open
@@ -186,13 +186,30 @@ def scaled_down(
     theirs = {**OPTIONS, **same[0]}
     return ', '.join(f'{k} {settings[k]} ({theirs[k]})' for k in settings if k not in _FREE and settings[k] != theirs.get(k))
 
+# %% ../../nbs/lab/tables.ipynb #9ca5692e
+_DATA_NAMES = dict(mnist='MNIST', fashion_mnist='Fashion-MNIST', svhn='SVHN', cifar10='CIFAR-10', cifar100='CIFAR-100')
+
+def named(
+    value,  # an entry of a table or its heading
+):          # 'Fashion-MNIST, 1 image per class' for 'fashion_mnist, 1 image per class'
+    "Call a data set by the name that people know"
+    return re.sub(r'^\w+(?=,|$)', lambda m: _DATA_NAMES.get(m[0], m[0]), value) if isinstance(value, str) else value
+
+def page_table(
+    frame,     # pandas DataFrame
+    name:str,  # of the table, once on a page
+):             # a pandas Styler, which a page shows as HTML
+    "A table for a page: data sets by their names, numbers that don't break, no column of row numbers"
+    whole = lambda v: v.replace(' ± ', '\xa0±\xa0') if isinstance(v := named(v), str) else v
+    return frame.map(whole).rename(columns=named).style.hide(axis='index').set_uuid(name)
+
 # %% ../../nbs/lab/tables.ipynb #d326fc4e
 def markdown(
     frame,   # pandas DataFrame
 )->str:      # a Markdown table; what is missing stays empty
     "A table as Markdown"
     lines = [frame.columns, ['---']*frame.shape[1], *frame.itertuples(index=False)]
-    return '\n'.join('| ' + ' | '.join('' if v is None or v != v else str(v) for v in line) + ' |' for line in lines) + '\n'
+    return '\n'.join('| ' + ' | '.join('' if v is None or v != v else str(named(v)) for v in line) + ' |' for line in lines) + '\n'
 
 def save_table(
     frame,       # pandas DataFrame

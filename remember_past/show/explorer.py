@@ -35,6 +35,15 @@ def _leading(
     weight = v.abs()*memory.bases.detach().cpu().flatten(1).norm(dim=1)
     return weight.argsort(descending=True, stable=True)[:n].tolist()
 
+# %% ../../nbs/show/explorer.ipynb #9b8416c8
+def png_of(
+    fig,     # matplotlib figure
+)->bytes:
+    "Draw a figure as a PNG"
+    out = io.BytesIO()
+    fig.savefig(out, format='png')
+    return out.getvalue()
+
 # %% ../../nbs/show/explorer.ipynb #9e775a7b
 def _variations(
     memory,                        # Memory
@@ -68,13 +77,13 @@ def _explore_static(
     h, w = x.shape[-2:]
     gap = max(1, h//8)
     import matplotlib.pyplot as plt  # drawn with when it is asked for
-    fig, ax = plt.subplots(figsize=(4.6, min(4, .7*len(ks) + .6)), dpi=80, layout='constrained')
+    fig, ax = plt.subplots(figsize=(4.6, min(4, .7*len(ks) + .6)), dpi=130, layout='constrained')
     plt.close(fig)
     ax.imshow(sheet(cells, len(factors) + 1, gap), interpolation='nearest')
-    ax.set_xticks([(w + gap)*i + w/2 - .5 for i in range(len(factors) + 1)], ['basis', *(f'x {f:g}' for f in factors)], fontsize=7)
-    ax.set_yticks([(h + gap)*i + h/2 - .5 for i in range(len(ks))], [f'{k}: {v[k]:+.2f}' for k in ks], fontsize=7)
+    ax.set_xticks([(w + gap)*i + w/2 - .5 for i in range(len(factors) + 1)], ['basis', *(f'x {f:g}' for f in factors)], fontsize=8)
+    ax.set_yticks([(h + gap)*i + h/2 - .5 for i in range(len(ks))], [f'{k}: {v[k]:+.2f}' for k in ks], fontsize=8)
     ax.tick_params(length=0); ax.set_frame_on(False)
-    ax.set_ylabel('basis: coefficient', fontsize=7)
+    ax.set_ylabel('basis: coefficient', fontsize=8)
     ax.set_title(f'image {j} of class {labels_of([y], memory.classes)[0]}: one coefficient moved', fontsize=9)
     return fig
 
@@ -96,8 +105,10 @@ class Explorer:
         self.j = w.IntSlider(value=j, min=0, max=memory.r - 1, description='image j')
         self.reset_button = w.Button(description='reset', tooltip='back to what the memory recalls')
         self.sliders = [w.FloatSlider(readout_format='+.2f') for _ in range(min(sliders, memory.K))]
-        self.picture = w.Image(format='png', width=320)
-        self.box = w.HBox([w.VBox([self.y, self.j, *self.sliders, self.reset_button]), self.picture])
+        self.picture = w.Image(format='png', layout=w.Layout(flex='0 0 auto', align_self='flex-start', margin='0 0 0 1rem'))
+        self.picture.add_class('rp-pixels')
+        sharp = w.HTML('<style>.rp-pixels { image-rendering: pixelated; }</style>', layout=w.Layout(display='none'))
+        self.box = w.HBox([w.VBox([self.y, self.j, *self.sliders, self.reset_button]), self.picture, sharp])
         for s in (self.y, self.j): s.observe(lambda _: self.reset(), 'value')
         for s in self.sliders: s.observe(lambda _: self.moved(), 'value')
         self.reset_button.on_click(lambda _: self.reset())
@@ -128,10 +139,11 @@ def draw(self:Explorer):
     "Put the recalled and the changed image on the screen"
     v = _address(self.memory, self.y.value, self.j.value)
     before = (v @ self.bases.flatten(1)).view(self.bases.shape[1:])
-    out = io.BytesIO()
+    out, (h, w) = io.BytesIO(), self.bases.shape[-2:]
+    times = max(1, 160//max(h, w))  # each pixel of an image is so many of the screen's, in both directions
     pixels = to_pixels(torch.stack([before, self.image]), self.memory.whitening)
     import matplotlib.image
-    matplotlib.image.imsave(out, sheet(np.kron(pixels, np.ones((1, 4, 4, 1))), 2, 8), format='png')
+    matplotlib.image.imsave(out, sheet(np.kron(pixels, np.ones((1, times, times, 1))), 2, 8), format='png')
     self.picture.value = out.getvalue()
 
 # %% ../../nbs/show/explorer.ipynb #4d2ee8ea
@@ -146,10 +158,8 @@ def moved(self:Explorer):
 @patch
 def _repr_mimebundle_(self:Explorer, **kw):
     "Give sliders to a living notebook, the still to a page"
-    out = io.BytesIO()
-    _explore_static(self.memory, self.y.value, self.j.value).savefig(out, format='png')
     data = self.box._repr_mimebundle_()
-    return {**(data[0] if isinstance(data, tuple) else data), 'image/png': out.getvalue()}
+    return {**(data[0] if isinstance(data, tuple) else data), 'image/png': png_of(_explore_static(self.memory, self.y.value, self.j.value))}
 
 # %% ../../nbs/show/explorer.ipynb #59587258
 def frontend()->bool:  # is somebody at the screen?

@@ -13,7 +13,7 @@ from ..errors import check
 # %% ../../nbs/show/live.ipynb #5d1c0a76
 def page_memory(
     memory,  # addressed `Memory` of class labels, standardized or not whitened
-)->dict:     # K, r, scale, classes, shape (C, h, w), mean (C,); `bases` (K, C, h, w) and `coefs` (r, classes, K): float32, base64
+)->dict:     # K, r, scale, classes, shape (C, h, w), mean and std (C,); `bases` (K, C, h, w), `coefs` (r, classes, K): float32, base64
     "Write a memory down for a web page, with the whitening undone; raise `BadInput` for one that a page cannot recall"
     white, C = memory.whitening, memory.bases.shape[1]
     kind = getattr(white, 'kind', 'none')
@@ -22,7 +22,7 @@ def page_memory(
     mean, std = (white.tensors['mean'], white.tensors['std']) if white else (torch.zeros(C), torch.ones(C))
     text = lambda t: base64.b64encode(t.detach().cpu().numpy().astype('<f4').tobytes()).decode()
     return dict(K=memory.K, r=memory.r, scale=memory.scale, classes=memory.classes, shape=list(memory.bases.shape[1:]),
-                mean=mean.tolist(), bases=text(memory.bases.cpu()*std.cpu().view(1, -1, 1, 1)), coefs=text(memory.coefs))
+                mean=mean.tolist(), std=std.tolist(), bases=text(memory.bases.cpu()*std.cpu().view(1, -1, 1, 1)), coefs=text(memory.coefs))
 
 def page_recall(
     page:dict,  # as `page_memory` gives it
