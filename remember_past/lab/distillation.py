@@ -42,7 +42,7 @@ def load_whitened(
     ds = load_data(o['data'], root, o['val'], seed=0)
     if o['select']: ds.x_test, ds.y_test = ds.x_val, ds.y_val
     else: ds = ds.joined()
-    white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'])
+    white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'], o['data'])
     return ds.map(white.apply).to(device), white
 
 # %% ../../nbs/lab/distillation.ipynb #5e78aa02
