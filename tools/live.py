@@ -25,8 +25,8 @@ def similarity(name, memory):
     "Mean coefficients (classes x K) of a memory, and its bases as 8-bit pictures, each stretched to its own range"
     from remember_past.show.pictures import to_pixels
     stills = to_pixels(memory.bases*1e3).transpose(0, 3, 1, 2)   # far outside 0 to 1: every basis is stretched
-    return dict(name=name, K=memory.K, classes=memory.classes, shape=list(memory.bases.shape[1:]), bases=text((stills*255).round().astype('u1')),
-                means=text(memory.mean_coefs().numpy().astype('<f4')))
+    return dict(name=name, K=memory.K, classes=memory.classes, shape=list(memory.bases.shape[1:]),
+                bases=text((stills*255).round().astype('u1')), means=text(memory.mean_coefs().numpy().astype('<f4')))
 
 def digits():
     "The first test digits of each class (uint8 300 x 28 x 28), all of a class together"
@@ -35,8 +35,15 @@ def digits():
     first = [i for c in range(10) for i in (ds.y_test == c).nonzero().flatten()[:PER_CLASS].tolist()]
     return (ds.x_test[first, 0].numpy()*255).round().astype('u1')
 
-def read_digits(): # (300, 28, 28) bytes of the committed file
-    return np.frombuffer(zlib.decompress(base64.b64decode(json.loads((live/'digits.json').read_text())['pixels'])), 'u1').reshape(-1, 28, 28)
+def read_digits():
+    "What digits.json holds"
+    packed = json.loads((live/'digits.json').read_text())['pixels']
+    return np.frombuffer(zlib.decompress(base64.b64decode(packed)), 'u1').reshape(-1, 28, 28)
+
+def packed_digits():
+    "What digits.json should hold"
+    return dict(source=f'MNIST, test set: the first {PER_CLASS} of each class', perClass=PER_CLASS,
+                pixels=text(np.frombuffer(zlib.compress(digits(), 9), 'u1')))
 
 def contents():
     "File name -> what it holds, for all that comes from the memories"
@@ -72,9 +79,9 @@ def stale():
 
 def write():
     "Write what is stale"
+    made = contents()
     for name in stale():
-        held = contents()[name] if name != 'digits.json' else dict(
-            source=f'MNIST, test set: the first {PER_CLASS} of each class', perClass=PER_CLASS, pixels=text(np.frombuffer(zlib.compress(digits(), 9), 'u1')))
+        held = made[name] if name in made else packed_digits()
         part = live/(name + '.tmp'); part.write_text(json.dumps(held), encoding='utf-8'); os.replace(part, live/name)
         print(f'{name}  written, {(live/name).stat().st_size/1e3:.0f} kB')
 

@@ -7,6 +7,7 @@ top = Path(__file__).resolve().parent.parent
 source, target = top/'nbs'/'index.ipynb', top/'README.md'
 kept = top/'remember_past'/'lab'/'settings.json'
 link = re.compile(r'(\]\()([^)\s]+)(\))')
+frame = re.compile(r'\s*<iframe.*?</iframe>', re.S)   # a page that computes: only the site shows it
 
 def moved(match):
     "A link that held in nbs/ as it must read one folder up"
@@ -44,7 +45,7 @@ def render():
     parts = ['<!-- written from nbs/index.ipynb by `make readme`; edit the notebook -->']
     for cell in json.loads(source.read_text(encoding='utf-8'))['cells']:
         cell['source'] = ''.join(cell['source'])
-        if cell['cell_type'] == 'markdown': parts.append(link.sub(moved, cell['source']))
+        if cell['cell_type'] == 'markdown': parts.append(link.sub(moved, frame.sub('', cell['source'])))
         elif cell['cell_type'] == 'code': parts += code(cell)
     return '\n\n'.join(p for p in parts if p) + '\n'
 

@@ -42,7 +42,7 @@ function start(m) {
     const c = m.classes.indexOf(e.key);
     if (c >= 0 && e.target.tagName !== 'SELECT' && !e.ctrlKey && !e.altKey && !e.metaKey) { here = c; one(); }
   });
-  here = Math.min(3, m.classes.length - 1); $('other').value = (here + 1) % m.classes.length; one();
+  $('other').value = 1; one();
 }
 
 readMemory('mnist.json').then(start)

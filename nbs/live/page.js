@@ -1,4 +1,4 @@
-// What the pages that compute share: light and dark, their height in a frame, the numbers of a memory, and how an image is recalled and painted.
+// What the pages that compute share: light and dark, their height in a frame, the numbers of a memory, how an image is recalled and drawn.
 const $ = id => document.getElementById(id);
 const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
 const floats = text => new Float32Array(bytes(text).buffer);
@@ -9,11 +9,12 @@ const floats = text => new Float32Array(bytes(text).buffer);
   let around = null;
   try { if (parent !== window) around = parent.document.body; } catch { /* a frame in somebody else's page */ }
   const site = around && [...around.classList].some(c => c.startsWith('quarto-'));
-  const set = () => document.documentElement.dataset.theme = (site ? around.classList.contains('quarto-dark') : system.matches) ? 'dark' : 'light';
-  if (site) new MutationObserver(set).observe(around, {attributeFilter: ['class']}); else system.onchange = set;
-  set();
+  const root = document.documentElement, isDark = () => site ? around.classList.contains('quarto-dark') : system.matches;
+  const follow = () => { root.dataset.theme = isDark() ? 'dark' : 'light'; };
+  if (site) new MutationObserver(follow).observe(around, {attributeFilter: ['class']}); else system.onchange = follow;
+  follow();
   // a frame is as high as what it holds, so nothing scrolls inside it
-  if (around) new ResizeObserver(() => frameElement.style.height = `${document.documentElement.offsetHeight}px`).observe(document.documentElement);
+  if (around) new ResizeObserver(() => { frameElement.style.height = `${root.offsetHeight}px`; }).observe(root);
 }
 
 const readMemory = async name => {

@@ -10,14 +10,18 @@ const colour = c => `rgba(${c < 0 ? '33, 102, 172' : '178, 24, 43'}, ${Math.min(
 function parts(a, b) { return m.unit[a].map((v, k) => v*m.unit[b][k]); }
 const cosine = (a, b) => parts(a, b).reduce((s, v) => s + v, 0);
 
+function cell(a, b) {
+  const said = `${m.classes[a]} and ${m.classes[b]}: ${signed(cosine(a, b))}`;
+  const square = element('button', {ariaLabel: said, title: said, tabIndex: -1});
+  square.style.background = colour(cosine(a, b));
+  square.onpointerenter = square.onfocus = square.onclick = () => show(a, b);
+  return element('td', {}, square);
+}
+const heading = (scope, textContent) => element('th', {scope, textContent});
+
 function matrix() {
-  const head = element('tr', {}, element('td', {className: 'names'}), ...m.classes.map(c => element('th', {scope: 'col', textContent: c})));
-  const rows = m.classes.map((name, a) => element('tr', {}, element('th', {scope: 'row', textContent: name}), ...m.classes.map((other, b) => {
-    const c = cosine(a, b), square = element('button', {ariaLabel: `${name} and ${other}: ${signed(c)}`, tabIndex: -1, title: `${name} and ${other}: ${signed(c)}`});
-    square.style.background = colour(c);
-    square.onpointerenter = square.onfocus = square.onclick = () => show(a, b);
-    return element('td', {}, square);
-  })));
+  const head = element('tr', {}, element('td', {className: 'names'}), ...m.classes.map(name => heading('col', name)));
+  const rows = m.classes.map((name, a) => element('tr', {}, heading('row', name), ...m.classes.map((_, b) => cell(a, b))));
   $('matrix').replaceChildren(element('thead', {}, head), element('tbody', {}, ...rows));
 }
 const square = (a, b) => $('matrix').tBodies[0].rows[a].cells[b + 1].firstChild;
@@ -28,24 +32,25 @@ function bar(v, most, kind) {
   return e;
 }
 
+// one basis: its picture, how much of it each class takes, and what that adds to the cosine
+function row(k, a, b, most, adds) {
+  const still = element('canvas', {ariaHidden: true});
+  paint(still, m.stills[k], m.shape[2], m.shape[1]);
+  const bars = element('div', {className: 'bars', ariaHidden: true}, bar(m.unit[a][k], most, 'first'), bar(m.unit[b][k], most, 'second'));
+  return element('tr', {}, element('th', {scope: 'row', ariaLabel: `basis ${k}`}, still), element('td', {}, bars),
+    element('td', {className: 'number', textContent: signed(adds)}));
+}
+
 function show(a, b) {
-  const [oldA, oldB] = chosen, n = m.shape[1]*m.shape[2], contributions = parts(a, b);
-  for (const [i, j, on] of [[oldA, oldB, false], [a, b, true]]) Object.assign(square(i, j), {ariaPressed: on, tabIndex: on ? 0 : -1});
+  for (const [i, j, on] of [[...chosen, false], [a, b, true]]) Object.assign(square(i, j), {ariaPressed: on, tabIndex: on ? 0 : -1});
   chosen = [a, b];
-  const most = Math.max(...m.unit[a].map(Math.abs), ...m.unit[b].map(Math.abs));
-  const order = contributions.map((_, k) => k).sort((i, j) => contributions[j] - contributions[i]);
   $('pair').textContent = `${m.classes[a]} and ${m.classes[b]}: cosine ${signed(cosine(a, b))}`;
-  const head = element('tr', {}, element('th', {textContent: 'basis', scope: 'col'}),
-    element('th', {scope: 'col'}, element('span', {textContent: `■ ${m.classes[a]} `, style: 'color: var(--mark)'}), element('span', {textContent: `■ ${m.classes[b]}`, style: 'color: var(--wrong)'})),
-    element('th', {textContent: 'adds', scope: 'col', className: 'number'}));
-  const rows = order.map(k => {
-    const still = element('canvas', {ariaHidden: true});
-    paint(still, m.stills[k], m.shape[2], m.shape[1]);
-    return element('tr', {}, element('th', {scope: 'row', ariaLabel: `basis ${k}`}, still),
-      element('td', {}, element('div', {className: 'bars', ariaHidden: true}, bar(m.unit[a][k], most, 'first'), bar(m.unit[b][k], most, 'second'))),
-      element('td', {className: 'number', textContent: signed(contributions[k])}));
-  });
-  $('bases').replaceChildren(element('thead', {}, head), element('tbody', {}, ...rows));
+  const adds = parts(a, b), order = [...adds.keys()].sort((i, j) => adds[j] - adds[i]);
+  const most = Math.max(...[...m.unit[a], ...m.unit[b]].map(Math.abs));
+  const key = (kind, c) => element('span', {className: `key ${kind}`, textContent: `■ ${m.classes[c]} `});
+  const head = element('tr', {}, heading('col', 'basis'), element('th', {scope: 'col'}, key('first', a), key('second', b)),
+    Object.assign(heading('col', 'adds'), {className: 'number'}));
+  $('bases').replaceChildren(element('thead', {}, head), element('tbody', {}, ...order.map(k => row(k, a, b, most, adds[k]))));
 }
 
 function open(memory) {
@@ -65,7 +70,8 @@ addEventListener('keydown', e => {
 fetch('similarity.json').then(r => r.json()).then(all => {
   for (const one of all) {
     const [C, h, w] = one.shape, b = bytes(one.bases), v = floats(one.means);
-    one.stills = Array.from({length: one.K}, (_, k) => Array.from({length: C}, (_, c) => Float64Array.from(b.subarray((k*C + c)*h*w, (k*C + c + 1)*h*w), x => x/255)));
+    const plane = i => Float64Array.from(b.subarray(i*h*w, (i + 1)*h*w), x => x/255);
+    one.stills = Array.from({length: one.K}, (_, k) => Array.from({length: C}, (_, c) => plane(k*C + c)));
     one.unit = one.classes.map((_, c) => unit(Array.from(v.subarray(c*one.K, (c + 1)*one.K))));
     $('memory').append(new Option(one.name, $('memory').length));
   }
