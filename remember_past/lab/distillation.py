@@ -219,7 +219,8 @@ def _take_over(
     "The memory of another run, and what it took to learn it"
     # older records don't say how much of the CPU time was evaluation
     whole = dict(wall=60*record['minutes']-record['seconds'], cpu=60*record['cpu_minutes'])
-    return Memory.load(Path(record['path']).parent/record['memory']), record['history'], record.get('learned') or whole
+    memory = Memory.load(Path(record['path']).parent/record['memory'], record.get('memory_sha256'))
+    return memory, record['history'], record.get('learned') or whole
 
 def _keep(
     run:Run,        # of the experiment
