@@ -62,7 +62,7 @@ def parse_json(
 ):             # its value
     "Read JSON; `ValueError` also for lists in lists without end, whole numbers of more than 20 digits, and what is no number"
     def whole(digits):
-        if len(digits) > 20: raise ValueError('a number has too many digits')
+        if len(digits.lstrip('-')) > 20: raise ValueError('a number has too many digits')
         return int(digits)
     def no_number(name): raise ValueError(f'{name} is no number')
     try: return json.loads(text, parse_int=whole, parse_constant=no_number)

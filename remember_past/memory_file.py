@@ -57,6 +57,7 @@ def _fault(
     if not isinstance(meta, dict) or not isinstance(meta.get('settings', {}), dict): return 'has a header that cannot be'
     numbers = [meta.get(k) for k in ('mean', 'std', 'ci', 'lr', 'ridge_accuracy')]
     accuracy = meta.get('accuracy', [])
+    if 'settings' not in meta: return ''  # nobody's experiment: whoever made it wrote what he liked
     fine = isinstance(accuracy, list) and all(map(_is_number, [*numbers, *accuracy])) and isinstance(meta.get('protocol', ''), str)
     return '' if fine else 'says nothing sensible about its accuracy'
 
