@@ -56,14 +56,26 @@ def write_json(
     "Write JSON whole or not at all"
     return write_bytes(path, (json.dumps(plain(obj), indent=1, ensure_ascii=False) + '\n').encode())
 
+# %% ../nbs/09_atomic_files.ipynb #55100820
+def parse_json(
+    text:str,  # JSON that anybody may have written
+):             # its value
+    "Read JSON; `ValueError` also for lists in lists without end, whole numbers of more than 20 digits, and what is no number"
+    def whole(digits):
+        if len(digits.lstrip('-')) > 20: raise ValueError('a number has too many digits')
+        return int(digits)
+    def no_number(name): raise ValueError(f'{name} is no number')
+    try: return json.loads(text, parse_int=whole, parse_constant=no_number)
+    except RecursionError: raise ValueError('nested too deeply') from None
+
 # %% ../nbs/09_atomic_files.ipynb #cf4c47cf
 def read_json(
     path,  # a JSON file
 ):         # its content
     "Read a JSON file; `BadInput` where it is missing or damaged"
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
+    try: return parse_json(Path(path).read_text(encoding='utf-8'))
     except OSError as e: raise BadInput(f'cannot read {path} ({e.strerror})') from None
-    except (ValueError, RecursionError): raise BadInput(f'{path} is not a JSON file; it is damaged: remove it and run again') from None
+    except ValueError: raise BadInput(f'{path} is not a JSON file; it is damaged: remove it and run again') from None
 
 # %% ../nbs/09_atomic_files.ipynb #5e41ab1e
 _SEAL = b'{"__metadata__":{"remember_past":"{\\"sha256\\": \\"'  # how a file that carries its digest begins, after 8 bytes of length

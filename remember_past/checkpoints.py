@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from .atomic_files import write_bytes
-from .errors import check
+from .errors import BadInput, check, in_words
 
 # %% ../nbs/checkpoints.ipynb #0473d23d
 class Resumable:
@@ -73,7 +73,9 @@ def write_checkpoint(
 ):
     "Keep a state to go on from, whole or not at all; the one before it stays, and an interrupt waits"
     buffer = io.BytesIO(); torch.save(state, buffer)
-    with held_back(): _replace_checkpoint(Path(folder), buffer.getvalue())
+    with held_back():
+        try: _replace_checkpoint(Path(folder), buffer.getvalue())
+        except OSError as e: raise BadInput(in_words(e)) from None
 
 def _replace_checkpoint(
     folder:Path, # where the checkpoints of one run are kept

@@ -11,6 +11,9 @@ import contextlib, difflib, functools, os, sys
 # %% ../nbs/10_errors.ipynb #459e72af
 class BadInput(ValueError):
     "What was asked for cannot work; the message is one sentence that says what, where, and what to do"
+    def __init__(self,
+        message:str='', # a name in it may be as long as whoever wrote the file liked
+    ): super().__init__(message if len(message) <= 1000 else f'{message[:600]} .. {message[-300:]}')
 
 # %% ../nbs/10_errors.ipynb #1dc9db8e
 def check(

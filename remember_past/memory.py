@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 from .errors import check
 from .data.load import ClassSampler
-from .memory_file import read_memory, write_memory
+from .memory_file import ROOM, read_memory, write_memory
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
 
 # %% ../nbs/02_memory.ipynb #5970465e
@@ -264,10 +264,12 @@ def save(self:Memory,
 
 @patch(cls_method=True)
 def load(cls:Memory,
-    path,      # file written by `Memory.save`
-)->Memory:     # the memory with its whitening and `meta`
+    path,            # file written by `Memory.save`
+    sha256:str=None, # digest of the whole file, where a record keeps it; older files carry none of their own
+    room:int=ROOM,   # bytes that the images of all its queries may take
+)->Memory:           # the memory with its whitening and `meta`
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
-    return cls(**read_memory(path))
+    return cls(**read_memory(path, sha256, room))
 
 # %% ../nbs/02_memory.ipynb #0ccaa6d5
 @patch

@@ -133,7 +133,7 @@ def rp_evaluate(
     from remember_past.evaluate import evaluate
     from remember_past.lab.distillation import protocol_of
     from remember_past.lab.params import known_data
-    from remember_past.lab.settings import DEFAULTS
+    from remember_past.lab.settings import DEFAULTS, check_values
     from remember_past.lab.tables import pm
     from remember_past.memory import Memory
     from remember_past.nets import make_net
@@ -141,6 +141,7 @@ def rp_evaluate(
     check(lr is None or lr > 0, f'a learning rate of {lr} trains nothing; give more than 0')
     memory, device = Memory.load(file), pick_device(device)
     own = memory.meta.get('settings', {})
+    check_values(own, file)
     check(data or 'data' in own, f'{file} does not say what data set it was made from, as a memory from Python; give --data')
     given = dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr)
     s = DEFAULTS | own | {k: v for k, v in given.items() if v is not None}

@@ -93,12 +93,17 @@ class Run:
     def __repr__(self): return f'{self.experiment}/{self.hash}: {"done" if self.done else "begun" if self.folder.exists() else "not begun"}'
 
 # %% ../../nbs/lab/runs.ipynb #a9be519f
+def _is_record(rec): # with numbers where there are numbers, and words where there are words
+    number = lambda v: v is None or type(v) in (int, float)
+    words = all(isinstance(rec.get(k, ''), str) for k in ('experiment', 'run', 'date', 'device')) and isinstance(rec.get('settings'), dict)
+    return words and all(number(rec.get(k)) for k in ('mean', 'std', 'minutes', 'cpu_minutes', 'floats'))
+
 def read_record(
     path,   # a `record.json`, or a copy of one
 )->dict:    # the record as it was written, and `path`
     "Read a record; `BadInput` when it is damaged or was edited"
     rec = read_json(path)
-    check(isinstance(rec, dict) and 'settings' in rec and 'checksum' in rec, f'{path} is not a run record; remove it')
+    check(isinstance(rec, dict) and 'checksum' in rec and _is_record(rec), f'{path} is not a run record; remove it')
     given = rec.pop('checksum')
     same = given == hashlib.sha256(canonical(rec)).hexdigest()
     check(same, f'{path} does not match its checksum; it was edited or damaged: remove it and make it again')
