@@ -6,7 +6,8 @@
 __all__ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whitening', 'ConvNet', 'MLP', 'make_net',
            'fresh_params', 'Memory', 'budget', 'rows_for', 'coefficients', 'mix', 'steps_for', 'unroll', 'end_loss',
            'draw_batches', 'train', 'generator', 'distill', 'Distiller', 'evaluate', 'BadInput', 'show_images',
-           'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore']
+           'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore', 'budget_planner',
+           'TrainingMonitor']
 
 # %% ../nbs/all.ipynb #a11d0004
 from .errors import BadInput
@@ -14,7 +15,8 @@ from .data.load import ClassSampler, Dataset, from_arrays, load_data, tiny
 from .data.whiten import fit_whitening
 from .nets import ConvNet, MLP, fresh_params, make_net
 from .addressing import coefficients, mix
-from .memory import Memory, budget, rows_for
+from .memory import Memory
+from .budget import budget, rows_for
 from .engine.choose import steps_for
 from .bptt import draw_batches, end_loss, unroll
 from .train import generator, train
@@ -22,6 +24,8 @@ from .distill import Distiller, distill
 from .evaluate import evaluate
 from .show.pictures import plot_history, plot_similarity, show_images, show_memory, similarity_matrix
 from .show.explorer import explore
+from .show.monitor import TrainingMonitor
+from .show.planner import budget_planner
 
 # %% ../nbs/all.ipynb #a11d0006
 _all_ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whitening', # data
@@ -29,4 +33,5 @@ _all_ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whi
          'Memory', 'budget', 'rows_for', 'coefficients', 'mix',          # the memory
          'steps_for', 'unroll', 'end_loss', 'draw_batches', 'train', 'generator', # the inner loop
          'distill', 'Distiller', 'evaluate', 'BadInput',                 # the outer loop, and what it was worth
-         'show_images', 'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore'] # pictures
+         'show_images', 'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore', # pictures
+         'budget_planner', 'TrainingMonitor']                            # before a distillation, and during one

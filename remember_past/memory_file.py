@@ -77,8 +77,15 @@ def read_memory(
     check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
     same = head.get('digest')==digest(tensors)
     check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
+<<<<<<< /tmp/tmpv93tg0ak
     fault = _fault(head, tensors, room)
     check(not fault, f'{path} {fault}' + ('' if 'allows more' in fault else '; fetch it again'))
+=======
+    sane = type(head.get('scale')) is int and 1<=head['scale']<=64
+    sane = sane and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
+    sane = sane and ('coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
+    check(sane, f'{path} has an impossible header; fetch it again')
+>>>>>>> /tmp/tmpuxoy7k7v
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
     try: white = whitening_from(head['whitening'], white) if head['whitening'] else None
     except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None

@@ -58,7 +58,7 @@ def _rates(
 # %% ../nbs/07_train.ipynb #7e24a258
 def train_all(
     steps,              # step functions, see `steps_for`
-    ws:Tensor,          # flat initial parameters (n, P), one row a network; left alone
+    ws:Tensor,          # flat initial parameters (n, P), one row per network; left alone
     X,                  # images (N, C, H, W), the same for all; or a list, for each network its own
     Y,                  # their labels (N,), or a list
     batches:list,       # for each network what `train` takes; equally long, with equal batch sizes
@@ -88,9 +88,9 @@ def train_all(
 def epochs(
     n:int,                # images
     n_epochs:int,         # times that every image is seen
-    batch:int,            # images a step; the last step of an epoch may have fewer
+    batch:int,            # images per step; the last step of an epoch may have fewer
     gen:torch.Generator,  # source of the order
-    shown:int=None,       # images an epoch, drawn anew for each; None: all of them
+    shown:int=None,       # images per epoch, drawn anew for each; None: all of them
 ):                        # generator of index tensors
     "Shuffled minibatches of a number of epochs"
     for _ in range(n_epochs): yield from torch.randperm(n, generator=gen)[:shown].split(batch)

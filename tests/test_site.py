@@ -155,12 +155,15 @@ def test_no_machine_paths(page):
 
 @each_page
 def test_imports_stand_alone(page):
-    "On a page with exports the site builder runs each cell that holds an import: such a cell does nothing else"
+    "On a page with exports the site builder runs each cell that holds an import: such a cell does nothing else, or is hidden and begins with it"
     if not any(re.search(r'^#\|\s*exports?\b', c['source'], flags=re.M) for c in cells(page, 'code')): return
     for c in cells(page, 'code'):
-        if re.search(r'^#\|\s*(hide|exports?|exporti)\b', c['source'], flags=re.M): continue
+        if re.search(r'^#\|\s*(exports?|exporti)\b', c['source'], flags=re.M): continue
         if not re.search(r'^\s*(import|from)\s', c['source'], flags=re.M): continue
         body = ast.parse(re.sub(r'^\s*[%!].*$', '', c['source'], flags=re.M)).body
+        if re.search(r'^#\|\s*hide\b', c['source'], flags=re.M):
+            assert isinstance(body[0], (ast.Import, ast.ImportFrom)), c['source']
+            continue
         kinds = {isinstance(b, (ast.Import, ast.ImportFrom)) for b in body}
         assert kinds != {True, False}, c['source']
 
@@ -296,6 +299,22 @@ def test_built_home_is_named_once(built):
     links = [f'{n}: {to}' for n, p in built.items() for _, _, to in p.links if 'example.org' in to and not to.startswith(tuple(home))]
     assert not links + [n for n, p in built.items() if any('example.org' in t for t in p.said)], links[:20]
     assert (top/'_docs'/'llms.txt').read_text(encoding='utf-8') == site.llms()
+
+def test_built_pages_fit_a_phone(built):
+    "At 390 pixels no page scrolls sideways: what is wider scrolls in a box of its own"
+    webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
+    if not (shutil.which('chromium') and shutil.which('chromedriver')): pytest.skip('chromium and chromium-driver are not installed')
+    options = webdriver.ChromeOptions()
+    options.binary_location, options.page_load_strategy = shutil.which('chromium'), 'eager'
+    for word in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'): options.add_argument(word)
+    b, wide = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which('chromedriver'))), []
+    try:
+        b.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=390, height=800, deviceScaleFactor=1, mobile=True))
+        for name in sorted(built):
+            b.get((top/'_docs'/name).as_uri())
+            if (w := b.execute_script('return document.documentElement.scrollWidth')) > 390: wide.append(f'{name}: {w}')
+    finally: b.quit()
+    assert not wide, f'{len(wide)} pages are too wide for a phone: {wide[:10]}'
 
 def test_built_weight(built):
     assert sum(p.stat().st_size for p in (top/'_docs').rglob('*') if p.is_file()) < 30*10**6

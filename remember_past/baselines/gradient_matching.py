@@ -48,7 +48,7 @@ def _gradient(
     X:Tensor,  # images (N, C, H, W); differentiable
     Y:Tensor,  # labels (N,)
 )->Tensor:     # (P,)
-    "The gradient of the mean loss by the weights, differentiable in the images"
+    "The gradient of the mean loss with respect to the weights, differentiable in the images"
     return _Gradient.apply(X, w, Y, steps)
 
 # %% ../../nbs/baselines/gradient_matching.ipynb #07a7ec9e

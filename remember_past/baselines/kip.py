@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..memory import Memory
 from ..errors import check, nearest
 from ..train import generator
-from ..evaluate import centred
+from .protocols import centred
 from .learner import Learner
 
 # %% ../../nbs/baselines/kip.ipynb #4ef5d9df

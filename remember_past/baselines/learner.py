@@ -17,7 +17,9 @@ from ..nets import checked_net, fresh_params
 from ..memory import Memory
 from ..train import generator, draw_seed
 from ..engine.choose import steps_for
-from ..distill import Distiller, Diverged, check_real
+from ..distill import Distiller
+from ..distill_settings import check_real
+from ..diverged import Diverged
 
 # %% ../../nbs/baselines/learner.ipynb #99798082
 SHARED = dict(

@@ -20,7 +20,7 @@ from ..atomic_files import read_tensors, write_tensors
 from ..hashes import digest
 from ..bptt import unroll
 from ..train import generator, draw_seed, train, epochs
-from ..distill import Diverged
+from ..diverged import Diverged
 from .learner import Learner, SHARED, siamese_operations
 
 # %% ../../nbs/baselines/trajectory_matching.ipynb #60607181
@@ -115,7 +115,7 @@ class TrajectoryMatching(Learner):
     settings = dict({k: v for k,v in SHARED.items() if k!='real_per_class'}, iterations=5000, outer_lr=100.,
         inner_steps=50, inner_lr=0.01,        # N and the first alpha
         lr_lr=1e-7,                           # how fast alpha is learned
-        student_batch=None,                   # synthetic images a step; None: all
+        student_batch=None,                   # synthetic images per step; None: all
         expert_epochs=2, starts=5,            # M, and how many of the first epochs a student may start from
         experts=100, trajectory=50, expert_lr=0.01, expert_batch=256,
         every=1)                              # keep the student's weights every so many steps, recompute the others
@@ -139,7 +139,7 @@ class TrajectoryMatching(Learner):
         self.experts = _Experts(self.steps, net, x, y, folder, **{k: o[k] for k in _EXPERT})
 
 # %% ../../nbs/baselines/trajectory_matching.ipynb #9c47e5a1
-_BY_BUDGET = { # N, M, epochs to start from, image lr, lr of alpha, alpha, synthetic images a step
+_BY_BUDGET = { # N, M, epochs to start from, image lr, lr of alpha, alpha, synthetic images per step
     ('cifar10', 1):  (50, 2, 5, 100., 1e-7, .01, None),   ('cifar100', 1):  (20, 3, 20, 1000., 1e-5, .01, None),
     ('cifar10', 10): (30, 2, 20, 1000., 1e-5, .01, None), ('cifar100', 10): (20, 2, 20, 1000., 1e-5, .01, 256),
     ('cifar10', 50): (30, 2, 40, 1000., 1e-5, .001, 256), ('cifar100', 50): (80, 2, 40, 1000., 1e-5, .01, 125),

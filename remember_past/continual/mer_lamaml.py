@@ -192,14 +192,14 @@ class LaMAML(StreamLearner):
         "The inner rates; on the perceptron none below 0"
         return self.alpha if self.nets.second_order else self.alpha.clamp(min=0)
     def slope(self,
-        da:Tensor, # derivative by the inner rates
+        da:Tensor, # derivative with respect to the inner rates
     ):
-        "The derivative by what the rates are made of"
+        "The derivative with respect to what the rates are made of"
         return da if self.nets.second_order else da*(self.alpha > 0)
 
     def move(self,
-        dw:Tensor, # derivative by the weights (n, P)
-        da:Tensor, # derivative by the inner rates
+        dw:Tensor, # derivative with respect to the weights (n, P)
+        da:Tensor, # derivative with respect to the inner rates
     ):
         "The meta-step"
         self.alpha = self.alpha - self.o['opt_lr']*clipped(self.slope(da), self.o['clip'])

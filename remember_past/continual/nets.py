@@ -147,7 +147,7 @@ def step_later_layers(self:Nets,
     right:Tensor,  # (n, 1, K), -1 at the label, else 0
     heads,         # the task of the sample
     lr:float,      # learning rate
-)->Tensor:         # (n, 1, H) the derivative by the first layer's outputs
+)->Tensor:         # (n, 1, H) the derivative with respect to the first layer's outputs
     "Take one step with the layers after the first"
     hs = [h]
     for _, Wt, b in layers[:-1]: hs.append(torch.baddbmm(b, hs[-1], Wt).relu_())

@@ -94,7 +94,7 @@ def _fresh_weights(
 class Recall(StreamLearner):
     "Compress-then-recall: a memory for each task, and nothing else that lasts"
     settings = dict(
-        bases=10, rows=0, scale=1,  # K; rows a class (r), 0: free images; bases are stored `scale` times smaller in height and width
+        bases=10, rows=0, scale=1,  # K; rows per class (r), 0: free images; bases are stored `scale` times smaller in height and width
         support=0, scout=2,    # pixels that bases are stored on, 0: all; batches that only choose them
         inner_steps=20, inner_lr=.4, fresh='default', inits=50,  # the inner loop, and its fresh networks, drawn from so many
         outer_steps=4, outer_lr=.01, coefs_lr=.03, clip=.1, floor=.05,  # Adam on the memory; the rate ends at `floor` of it
@@ -170,11 +170,11 @@ def timed(self:Recall,
 @patch
 def lay_out(self:Recall,
     K:int,       # bases
-    r:int,       # rows a class, 0: free images
+    r:int,       # rows per class, 0: free images
     scale:int,   # see `settings`
     support:int, # see `settings`
 ):
-    "Fix the sizes of a memory; BadInput for one that cannot be"
+    "Fix the sizes of a memory; BadInput for impossible ones"
     (c, h, w), d = self.shape, math.prod(self.shape)
     check(h % scale == 0 and w % scale == 0,
         f'samples of {h} x {w} pixels cannot be stored {scale} times smaller; choose a scale that divides both')

@@ -226,8 +226,8 @@ def grad(self:FusedConv,
     w:Tensor,  # flat parameters (P,)
     x:Tensor,  # images (B, C, H, W)
     y:Tensor,  # class numbers (B,) or label rows (B, K)
-    want_x:bool=False, # also the gradient by the images?
-)->tuple:      # mean loss (), gradient (P,), with `want_x` the gradient by `x`
+    want_x:bool=False, # also the gradient with respect to the images?
+)->tuple:      # mean loss (), gradient (P,), with `want_x` the gradient with respect to `x`
     "Loss and gradient"
     self._check(w, x, y)
     ws, g = self.pieces(self.channels_last(w)), self.buffer(w, w.shape, 'gradient')
@@ -252,7 +252,7 @@ def hvp(self:FusedConv,
     y:Tensor,         # class numbers (B,) or label rows (B, K)
     v:Tensor,         # direction (P,)
     soft:bool=False,  # also for the label rows? They must be floats then
-)->tuple:             # derivatives along v of the gradients by w, by x, by y or None; shaped like those
+)->tuple:             # derivatives along v of the gradients with respect to w, x, y or None; shaped like those
     "The derivative of the gradients along a direction in weight space"
     self._check(w, x, y, v, soft)
     ws, g = self.pieces(self.channels_last(w)), self.buffer(w, w.shape, 'gradient')

@@ -201,7 +201,7 @@ def plain_hvp(self:FusedConvNet,
     x:Tensor, # images (N, C, H, W)
     y:Tensor, # labels (N,) or rows of weights (N, classes)
     v:Tensor, # direction (P,)
-)->tuple:     # derivatives along v of the gradients by w, x and label rows
+)->tuple:     # derivatives along v of the gradients with respect to w, x and label rows
     "The derivative of `plain_grad` along v, by plain PyTorch"
     (blocks, (hw, _)), (dirs, (hwd, hbd)) = self.pieces(w), self.pieces(v)
     o, trail, top = self.plain_forward(w, x)
@@ -234,8 +234,8 @@ def grad(self:FusedConvNet,
     w:Tensor,           # flat parameters (P,)
     x:Tensor,           # images (N, C, H, W)
     y:Tensor,           # class numbers (N,) or rows of weights (N, K)
-    want_x:bool=False,  # also the gradient by the images?
-)->tuple:               # mean loss (scalar), gradient (P,), with `want_x` the gradient by x
+    want_x:bool=False,  # also the gradient with respect to the images?
+)->tuple:               # mean loss (scalar), gradient (P,), with `want_x` the gradient with respect to x
     "Loss and gradient"
     self._check(w, x, y)
     if lib := self.library(w): loss, g, gx, _ = self.native(lib, w, x, y, want_x=want_x); loss = loss.mean()
@@ -250,7 +250,7 @@ def hvp(self:FusedConvNet,
     y:Tensor,          # class numbers (N,) or rows of weights (N, K)
     v:Tensor,          # direction (P,)
     soft:bool=False,   # also for the label rows? They must be floats then
-)->tuple:              # derivatives along v of the gradients by w (P,), by x (N, C, H, W), by y (N, K) or None
+)->tuple:              # derivatives along v of the gradients with respect to w (P,), x (N, C, H, W), y (N, K) or None
     "The derivative of the gradients along a direction in weight space"
     self._check(w, x, y, v, soft)
     if lib := self.library(w): return self.native(lib, w, x, y, v, want_x=True, want_y=soft)[1:]

@@ -26,11 +26,13 @@ def memory_for(
 def _seconds_of(
     f,            # function without arguments
     device='cpu', # CUDA is waited for
-)->float:         # seconds of wall time
-    "Time of one call"
-    wait = torch.cuda.synchronize if torch.device(device).type=='cuda' else (lambda: None)
-    wait(); began = time.perf_counter(); f(); wait()
-    return time.perf_counter()-began
+)->float:         # seconds
+    "Time of one call; on a CPU that others use too, the processor time where that is less"
+    cuda = torch.device(device).type=='cuda'
+    wait = torch.cuda.synchronize if cuda else (lambda: None)
+    wait(); began, busy = time.perf_counter(), time.process_time(); f(); wait()
+    wall, busy = time.perf_counter()-began, time.process_time()-busy
+    return wall if cuda else min(wall, busy)
 
 def time_for(
     steps,           # step functions, see `steps_for`
@@ -41,7 +43,7 @@ def time_for(
     every:int=1,     # see `unroll`; above 1 each differentiated step is walked twice
     rounds:int=5,    # how often each call is tried; the fastest counts
 )->float:            # seconds
-    "Predicted time of one unroll and its way back"
+    "Predicted time of one unroll and its backward pass"
     check(T>=1 and rounds>=1, f'T={T} and rounds={rounds}: give 1 or more of each')
     w = .05*torch.randn(steps.flat.size, generator=torch.Generator().manual_seed(0)).to(X)
     fastest = lambda f: min([_seconds_of(f, X.device) for _ in range(rounds+1)][1:])

@@ -99,8 +99,8 @@ def grad(self:FusedMLP,
     w:Tensor,           # flat parameters (P,), or (n, P) of a stack
     x:Tensor,           # images (B, C, H, W), or (n, B, C, H, W)
     y:Tensor,           # class numbers (B,), rows of weights or numbers (B, K), or n of them
-    want_x:bool=False,  # also the gradient by the images?
-)->tuple:               # mean loss () or (n,), gradient like `w`, with `want_x` the gradient by `x`
+    want_x:bool=False,  # also the gradient with respect to the images?
+)->tuple:               # mean loss () or (n,), gradient like `w`, with `want_x` the gradient with respect to `x`
     "Loss and gradient, of one network or of each in a stack"
     self._check(w, x, y)
     o, inputs = self.up(w, x)
@@ -119,7 +119,7 @@ def hvp(self:FusedMLP,
     y:Tensor,         # class numbers (B,), rows of weights or numbers (B, K), or n of them
     v:Tensor,         # direction, like `w`
     soft:bool=False,  # also for the label rows? They must be floats then
-)->tuple:             # derivatives along v of the gradients by w, by x, by y or None; shaped like those
+)->tuple:             # derivatives along v of the gradients with respect to w, x, y or None; shaped like those
     "The derivative of the gradients along a direction in weight space"
     self._check(w, x, y, v, soft)
     o, od, inputs, duals = self.up_dual(w, x, v)

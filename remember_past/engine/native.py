@@ -761,9 +761,9 @@ def __call__(self:NativeStep,
     x:Tensor,            # images (N, C, H, W)
     y:Tensor=None,       # labels; None: only logits are computed
     v:Tensor=None,       # direction (P,); None: the gradient, not its derivative
-    want_x:bool=False,   # derivative by the images?
-    want_y:bool=False,   # derivative by the label rows?
-)->tuple:                # losses of images and derivatives by w, x, y; with no labels: logits
+    want_x:bool=False,   # derivative with respect to the images?
+    want_y:bool=False,   # derivative with respect to the label rows?
+)->tuple:                # losses of images and derivatives with respect to w, x, y; with no labels: logits
     "One call of the compiled step"
     form, threads, work = self.workspace(lib, x)
     w, x, y, v = (t if t is None else t.detach().contiguous() for t in (w, x, y, v))

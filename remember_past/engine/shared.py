@@ -27,7 +27,7 @@ def _label_rows(
 def loss_slope(
     o:Tensor,  # logits (..., B, K)
     y:Tensor,  # class numbers (..., B) or rows of weights (..., B, K)
-)->tuple:      # mean cross-entropy (...), its derivative by the logits
+)->tuple:      # mean cross-entropy (...), its derivative with respect to the logits
     "Cross-entropy and its derivative"
     logp, r = o.log_softmax(-1), _label_rows(o, y)
     return (logp*r).sum((-2, -1)), torch.ops.aten._log_softmax_backward_data(r, logp, -1, o.dtype)
@@ -36,7 +36,7 @@ def loss_slope_dual(
     o:Tensor,   # logits (..., B, K)
     od:Tensor,  # their derivative along v
     y:Tensor,   # class numbers (..., B) or rows of weights (..., B, K)
-)->tuple:       # derivative by the logits; its derivative along v; derivative along v of the slope of label rows, times B
+)->tuple:       # derivative with respect to the logits; its derivative along v; derivative along v of the slope of label rows, times B
     "The derivative along v of `loss_slope`"
     P, r = o.softmax(-1), _label_rows(o, y)
     c = (P*od).sum(-1, keepdim=True) - od
@@ -47,7 +47,7 @@ def loss_slope_dual(
 def error_slope(
     o:Tensor,  # outputs (..., B, K)
     y:Tensor,  # labels of the same shape
-)->tuple:      # mean squared error (...), its derivative by the outputs
+)->tuple:      # mean squared error (...), its derivative with respect to the outputs
     "Squared error and its derivative"
     e, n = o-y, o.shape[-2]*o.shape[-1]
     return e.square().sum((-2, -1))/n, e.mul_(2/n)
@@ -56,7 +56,7 @@ def error_slope_dual(
     o:Tensor,   # outputs (..., B, K)
     od:Tensor,  # their derivative along v
     y:Tensor,   # labels of the same shape
-)->tuple:       # derivative by the outputs; its derivative along v; derivative along v of the slope of labels, times B
+)->tuple:       # derivative with respect to the outputs; its derivative along v; derivative along v of the slope of labels, times B
     "The derivative along v of `error_slope`"
     n = o.shape[-2]*o.shape[-1]
     return (o-y).mul_(2/n), od*(2/n), od*(-2/o.shape[-1])
@@ -78,7 +78,7 @@ def check_step(
     x:Tensor,         # images (B, C, H, W), or (n, B, C, H, W)
     y:Tensor=None,    # labels, if there are any
     v:Tensor=None,    # direction, if there is one
-    soft:bool=False,  # is a derivative by the labels wanted?
+    soft:bool=False,  # is a derivative with respect to the labels wanted?
     fit:bool=True,    # do the images fit the network?
     wants:str='',     # what images it takes, in words
     stacks:bool=False, # does the kernel take stacks?

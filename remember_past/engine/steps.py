@@ -44,8 +44,8 @@ class Steps:
         w:Tensor,           # weights (P,)
         x:Tensor,           # images (B, C, H, W)
         y:Tensor,           # class numbers (B,), or one row of targets for each image (B, K)
-        want_x:bool=False,  # the gradient by the images as well?
-    )->tuple:               # mean loss (), gradient (P,), with `want_x` the gradient by `x`
+        want_x:bool=False,  # the gradient with respect to the images as well?
+    )->tuple:               # mean loss (), gradient (P,), with `want_x` the gradient with respect to `x`
         "Loss and gradient"
         raise NotImplementedError
 
@@ -55,7 +55,7 @@ class Steps:
         y:Tensor,         # labels, as for `grad`
         v:Tensor,         # direction in weight space (P,)
         soft:bool=False,  # for the label rows as well? they must be floats then
-    )->tuple:             # derivatives along v of the gradients by w, by x, and by y or None
+    )->tuple:             # derivatives along v of the gradients with respect to w, x and y or None
         "How the gradients change when the weights move along v"
         raise NotImplementedError
 

@@ -32,7 +32,7 @@ _CASE = dict(
 def bench_case(
     **changes,  # changes to `_CASE`; `images` and `real` follow `batch` when left out
 )->dict:        # complete
-    "One shape of work; `BadInput` for an unknown key or a value that cannot be"
+    "One shape of work; `BadInput` for an unknown key or an impossible value"
     for k in changes: check(k in _CASE, f'a case has no {k!r}; {nearest(k, _CASE)}')
     b = changes.get('batch', _CASE['batch'])
     c = {**_CASE, 'images': 2*b, 'real': b, **changes}

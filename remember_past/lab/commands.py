@@ -162,7 +162,7 @@ def rp_evaluate(
 def rp_recall(
     file:str,              # memory file
     out:str='recall.png',  # .png for a picture, .npz for arrays images, pictures, labels, classes
-    per_class:int=10,      # images a class in the picture
+    per_class:int=10,      # images per class in the picture
 ):
     "Recall the images of a memory file"
     import numpy as np

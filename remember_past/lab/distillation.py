@@ -20,10 +20,12 @@ from .settings import METHOD_TITLES, OPTIONS, Kind
 from ..checkpoints import held_back
 from .runs import Run, waits
 from ..hashes import plain
-from ..memory import Memory, budget, rows_for, smaller
+from ..memory import Memory
+from ..budget import budget, rows_for, smaller
 from ..engine.cost import memory_for
 from ..curricula import CURRICULUM, net_of_stage, shrunk
-from ..distill import Distiller, OUTER, thinned
+from ..distill import Distiller, thinned
+from ..distill_settings import OUTER
 from ..train import generator
 from ..engine.cost import time_for
 from ..engine.choose import steps_for
@@ -147,7 +149,7 @@ def _on_real(
     protocol:dict, # that of the settings
     shape,         # (C, H, W) of an image
     n_classes:int, # classes
-)->tuple:          # protocol; images an epoch, None for all
+)->tuple:          # protocol; images per epoch, None for all
     "How a network is trained on real images: all of them, or step for step like one that is trained on recalled images"
     if o['method']=='all': return protocol, None
     r = _rows({**o, 'method': 'full'}, shape, n_classes)
@@ -219,7 +221,8 @@ def _take_over(
     "The memory of another run, and what it took to learn it"
     # older records don't say how much of the CPU time was evaluation
     whole = dict(wall=60*record['minutes']-record['seconds'], cpu=60*record['cpu_minutes'])
-    return Memory.load(Path(record['path']).parent/record['memory']), record['history'], record.get('learned') or whole
+    memory = Memory.load(Path(record['path']).parent/record['memory'], record.get('memory_sha256'))
+    return memory, record['history'], record.get('learned') or whole
 
 def _keep(
     run:Run,        # of the experiment

@@ -15,9 +15,11 @@ from ..errors import BadInput
 from ..data.load import ClassSampler, pick_device
 from ..nets import make_net
 from ..atomic_files import read_tensors, write_bytes
-from ..memory import Memory, budget
+from ..memory import Memory
+from ..budget import budget
 from ..train import generator
-from ..distill import OUTER, thinned
+from ..distill import thinned
+from ..distill_settings import OUTER
 from ..queries.images import PRETRAIN, QueryNet, on_images, pooled, pretrain, slot_set, with_weights
 from ..queries.episodes import (BUILD, EPISODE, EpisodeDistiller, draw_episodes, guess_labels, nearest_prototype, nearest_shot,
     percent, predictions, train_classifiers)

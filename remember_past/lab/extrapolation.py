@@ -10,7 +10,8 @@ import statistics, time
 from fastcore.basics import patch, store_attr
 from ..data.load import load_data, pick_device
 from ..nets import make_net
-from ..memory import Memory, budget, rows_for
+from ..memory import Memory
+from ..budget import budget, rows_for
 from ..train import draw_seed, generator
 from ..distill import thinned
 from ..evaluate import protocol_text

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Callable
 from inspect import Parameter, Signature
 from fastcore.basics import store_attr
-from ..errors import check, nearest
+from ..errors import BadInput, check, nearest
 from ..data.augment import Augment
 from ..data.whiten import WHITENINGS
 from ..data.files import DATASETS, content_digest
 from ..nets import NETS
 from ..curricula import CURRICULUM, check_stages
-from ..distill import OUTER, check_loop
+from ..distill_settings import OUTER, check_loop
 from ..evaluate import LOSSES, PROTOCOL, SCHEDULES
 from ..baselines.methods import LEARNERS, PROTOCOLS, TITLES, published, published_protocol
 from ..continual.methods import STREAM_LEARNERS
@@ -43,11 +43,12 @@ class Setting:
         name:str,  # of the setting
         value,     # what it was given
     ):
-        "`BadInput` for a value that cannot be"
+        "`BadInput` for an impossible value"
         if value is None and self.none or self.ok(value): return
-        what = f'there is no {self.noun} {value!r}' if self.noun else f'setting {name} is {value!r}'
+        said = repr(value)[:60]
+        what = f'there is no {self.noun} {said}' if self.noun else f'setting {name} is {said}'
         or_null = f', or null for {self.none}' if self.none else ''
-        check(False, f'{what}; {nearest(str(value), self.names) if self.names else f"give {self.takes}{or_null}"}')
+        check(False, f'{what}; {nearest(str(value)[:60], self.names) if self.names else f"give {self.takes}{or_null}"}')
 
 # %% ../../nbs/lab/settings.ipynb #5e770009
 def _is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool)
@@ -122,7 +123,7 @@ _LOOP = dict(
     decay=_flag('take the outer learning rate to zero along a cosine'),
     clip=_number('largest norm of the gradient of the memory', above=0, none='no clipping'),
     iterations=_whole('outer iterations', 0),
-    pool=_whole('networks that live on between outer iterations, each a window at a time', 0),
+    pool=_whole('networks that are kept between outer iterations, each a window at a time', 0),
     stages=Setting('settings that change on the way, see [curricula](../curricula.ipynb)', 'a list of dictionaries',
                    lambda v: not check_stages(v), 'the same all along'))
 
@@ -140,6 +141,7 @@ _EVALUATION = dict(
     eval_decay=_number('weight decay', least=0),
     eval_schedule=_name('how the rate changes', SCHEDULES),
     eval_loss=_name('loss', LOSSES),
+    eval_centre=_flag('count outputs from those of the untrained network; with squares only'),
     eval_stable=_flag('measure eval_lr in units of the largest stable rate'))
 
 # %% ../../nbs/lab/settings.ipynb #5e770014
@@ -274,7 +276,7 @@ class _Schema:
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
 OPTIONS = dict(content=None, start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
-    **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'stable')})
+    **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'centre', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
 class _Distillation(_Schema):
@@ -371,9 +373,19 @@ def schema_named(
 def complete(
     **changes, # changes to the defaults, and `kind` unless it is a distillation
 )->dict:       # every setting of the experiment
-    "Complete, checked settings of an experiment; `BadInput` for a name or a value that cannot be"
+    "Complete, checked settings of an experiment; `BadInput` for a name or an impossible value"
     kind = changes.get('kind', 'distillation')
     return schema_named(kind)(**{k: v for k, v in changes.items() if k != 'kind' or kind != 'distillation'})
+
+# %% ../../nbs/lab/settings.ipynb #6ce8ac9f
+def check_values(
+    settings:dict,  # of a file that somebody else may have written
+    where,          # that file, for the sentence
+):
+    "`BadInput` where a network or an evaluation cannot be as these settings say"
+    about, used = schema_named().about, ('net', 'width', 'depth', 'augment')
+    try: [about[k].check(k, v) for k, v in settings.items() if k in about and (k in used or k.startswith('eval_'))]
+    except BadInput as e: raise BadInput(f'the settings in {where} cannot be: {e}') from None
 
 # %% ../../nbs/lab/settings.ipynb #5e770032
 def _rows(schema): # heading -> (name, default or '', which method has which default, setting, methods that alone have it; none: all)

@@ -281,7 +281,7 @@ def pm(
 
 def aligned(
     rows:list,  # equally long lists of strings
-)->str:         # one line a row
+)->str:         # one line per row
     "Rows as columns"
     widths = [max(map(len, col)) for col in zip(*rows)]
     return '\n'.join('  '.join(v.ljust(w) for v, w in zip(row, widths)).rstrip() for row in rows)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import check
 from ..data.load import pick_device
 from ..memory import Memory
-from ..distill import Distiller, backward
+from ..distill import Distiller
 from .console import command, settle
 from .distillation import Distillation, check_budget, load_whitened, run_distillation
 from .params import read_settings
@@ -31,7 +31,7 @@ class _RankDistiller(Distiller):
         inits, ranks = self.o['inits'], dist.get_world_size()
         even = inits % ranks == 0
         check(even, f'{inits} fresh networks an iteration cannot be shared out evenly to {ranks} processes; set inits to a multiple of it')
-        J = sum(backward(self.outer_loss(self.iteration, i)/inits) for i in range(dist.get_rank(), inits, ranks))
+        J = sum(self.backward(self.outer_loss(self.iteration, i)/inits) for i in range(dist.get_rank(), inits, ranks))
         for t in [*(p.grad for p in self.memory.parameters()), J]: dist.all_reduce(t)
         return J
 

@@ -19,7 +19,7 @@ from ..bptt import unroll, end_loss, draw_batches
 from ..train import generator, draw_seed, train_all
 from ..engine.choose import steps_for
 from ..checkpoints import copy_state
-from ..distill import Distiller, backward
+from ..distill import Distiller
 from .images import QueryNet, on_images, pooled, slot_set, with_weights
 
 # %% ../../nbs/queries/episodes.ipynb #48b12feb
@@ -112,7 +112,7 @@ def outer_loss(self:EpisodeDistiller,
 @patch
 def gradients(self:EpisodeDistiller)->Tensor: # J, the mean over the iteration's episodes
     "Fill `.grad` of tables and query network"
-    return sum(backward(self.outer_loss(self.iteration, i)/self.o['inits']) for i in range(self.o['inits']))
+    return sum(self.backward(self.outer_loss(self.iteration, i)/self.o['inits']) for i in range(self.o['inits']))
 
 # %% ../../nbs/queries/episodes.ipynb #031e7f80
 @patch

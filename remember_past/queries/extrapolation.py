@@ -15,7 +15,7 @@ from ..data.augment import Augment
 from ..nets import fresh_params
 from ..train import draw_seed, epochs, generator, train_all
 from ..engine.choose import steps_for
-from ..evaluate import PROTOCOL, accuracy, answers
+from ..evaluate import PROTOCOL, accuracy
 
 # %% ../../nbs/queries/extrapolation.ipynb #948a9d37
 def tasks_of(
@@ -100,7 +100,7 @@ def _train_part(
     equal = len({len(X) for X,_ in data})==1 and len(ws)>1 and steps.stacked(len(ws)) is not None
     ws = train_all(steps, ws, *map(list, zip(*data)), orders, o['lr'], o['momentum'], changes, together=equal)
     test = [(d.x_test, d.y_test) for _,s in part for d in [ds.subset(s)] for _ in range(o['nets'])]
-    accs = [accuracy(answers(steps, net, w), x, y) for w,(x, y) in zip(ws, test)]
+    accs = [accuracy(steps, w, x, y) for w,(x, y) in zip(ws, test)]
     return [accs[i:i+o['nets']] for i in range(0, len(accs), o['nets'])]
 
 # %% ../../nbs/queries/extrapolation.ipynb #5e1d0a01

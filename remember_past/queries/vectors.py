@@ -9,6 +9,36 @@ __all__ = []
 import torch
 from torch import Tensor
 from ..errors import check
+from ..data.load import ClassSampler
+
+# %% ../../nbs/queries/vectors.ipynb #7a50d002
+class ClassQueries:
+    "Labels that are class numbers, and their own queries"
+    def __init__(self,
+        y:Tensor,   # labels of the real images (N,)
+        d_y:int,    # number of classes
+    ): self.sampler, self.d_y = ClassSampler(y, d_y), d_y
+
+    def labels(self,
+        n:int,               # how many; None: all
+        gen:torch.Generator, # source of randomness
+    )->Tensor:               # (n,), ascending
+        "Draw labels, none twice"
+        return torch.arange(self.d_y) if n is None else torch.randperm(self.d_y, generator=gen)[:n].sort()[0]
+
+    def real(self,
+        n:int,               # images of each
+        labels:Tensor,       # labels that were drawn
+        gen:torch.Generator, # source of randomness
+    )->Tensor:               # image numbers (n*len(labels),)
+        "Draw real images of these classes"
+        return self.sampler.draw(n, labels, gen)
+
+    def vectors(self,
+        labels, # labels that were drawn
+    ):
+        "Return the labels: each is its own query"
+        return labels
 
 # %% ../../nbs/queries/vectors.ipynb #7a50d004
 class VectorQueries:

@@ -31,7 +31,7 @@ def _recall_figure(
     "Shots, queries and recalled images, a line for each slot"
     picks, q, X = (answer[k].cpu() for k in ('picks', 'queries', 'images'))
     (n, s), k, top = picks.shape, min(most, X.shape[1]), float(q.abs().max())
-    fig, axes = plt.subplots(n, 3, figsize=(6, min(4, .75*n+.4)), dpi=80, layout='constrained', squeeze=False,
+    fig, axes = plt.subplots(n, 3, figsize=(6, min(4, .75*n+.4)), dpi=130, layout='constrained', squeeze=False,
                              gridspec_kw=dict(width_ratios=[s, 2.5, k]))
     plt.close(fig)
     for i, (a, b, c) in enumerate(axes):
@@ -39,7 +39,7 @@ def _recall_figure(
         b.imshow(q[i][None], cmap='RdBu_r', vmin=-top, vmax=top, aspect='auto', interpolation='nearest')
         c.imshow(sheet(to_pixels(X[i, :k], memory.whitening), k, 1), interpolation='nearest')
         for ax in (a, b, c): ax.set(xticks=[], yticks=[])
-        a.set_ylabel(str(classes[int(y[picks[i, 0]])])[:11], fontsize=7)
+        a.set_ylabel(str(classes[int(y[picks[i, 0]])])[:11], fontsize=8)
     words = 'shots', f'query, {q.shape[1]} numbers', f'recalled: {k} of {X.shape[1]}'
     for ax, word in zip(axes[0], words): ax.set_title(word, fontsize=8)
     fig.suptitle(f"the classifier that results: {answer['accuracy']:.1f} % of all other images of these classes", fontsize=8)
@@ -65,7 +65,7 @@ class _ImageExplorer:
         self.slots = [w.Dropdown(options=names, value=i, description=f'slot {i+1}') for i in range(n)]
         self.count = w.IntSlider(value=1, min=1, max=5, description='shots')
         self.other = w.Button(description='other shots', tooltip='other images of the same classes')
-        self.picture = w.Image(format='png', width=480)
+        self.picture = w.Image(format='png', layout=w.Layout(width='600px', height='auto', align_self='flex-start'))
         self.box = w.HBox([w.VBox([*self.slots, self.count, self.other]), self.picture])
         for s in (*self.slots, self.count): s.observe(lambda _: self.draw(), 'value')
         self.other.on_click(lambda _: self.again())

@@ -55,7 +55,7 @@ def labels_of(
 def _figure(width, height, **kw):
     "A figure of its own: pyplot forgets it, so that a cell shows it once"
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(min(6, width), min(4, height)), dpi=80, layout='constrained', **kw)
+    fig, ax = plt.subplots(figsize=(min(6, width), min(4, height)), dpi=120, layout='constrained', **kw)
     plt.close(fig)
     return fig, ax
 
@@ -67,7 +67,7 @@ def _draw_sheet(ax, pixels, words, per_row, title=None):
     ax.set_xlim(-.5, (w + gap)*per_row - gap - .5)
     ax.axis('off')
     for i, word in enumerate(words or []):
-        ax.text((w + gap)*(i % per_row) + w/2 - .5, (h + gap)*(i//per_row) - .5 - gap/8, word[:11], ha='center', va='bottom', fontsize=6)
+        ax.text((w + gap)*(i % per_row) + w/2 - .5, (h + gap)*(i//per_row) - .5 - gap/8, word[:11], ha='center', va='bottom', fontsize=7)
     if title: ax.set_title(title, fontsize=9, pad=14 if words else 5)
 
 # %% ../../nbs/show/pictures.ipynb #b32e59a1

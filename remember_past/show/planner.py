@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/show/planner.ipynb #e7f283de
-import functools, io, math
+import functools, math
 import torch
 from fastcore.basics import patch
 from ..errors import check, nearest
@@ -116,6 +116,13 @@ def changed(self:BudgetPlanner):
     self.draw()
 
 # %% ../../nbs/show/planner.ipynb #ae58725b
+def _duration(
+    s:float, # seconds
+)->str:
+    "Say a time in a unit that fits"
+    return next(f'{s/n:,.{d}f} {unit}' for n, d, unit in ((1e-3, 0, 'ms'), (1, 1, 's'), (60, 0, 'minutes'), (3600, 0, 'hours'))
+                if s < 90*n or unit == 'hours')
+
 @patch
 def plan(self:BudgetPlanner)->dict: # `what_fits` and `what_it_costs` of the choice
     "Work the choice out"
@@ -127,22 +134,20 @@ def plan(self:BudgetPlanner)->dict: # `what_fits` and `what_it_costs` of the cho
 def sentence(self:BudgetPlanner)->str:
     "Say the choice and what follows from it"
     p, total = self.plan(), self.iterations
-    minutes = p['seconds']*total/60
-    long = f'{minutes/60:.1f} hours' if minutes > 90 else f'{minutes:.0f} minutes'
     return (f'{p["floats"]:,} of {p["budget"]:,} floats: {self.K.value} bases and {p["r"]} addressing matrices recall {p["r"]} images '
             f'of each class, {p["images"]:,} in all. An outer iteration, {self.inner_steps.value} inner steps of {p["batch"]:,} images '
             f'through a ConvNet of width {self.width.value}, keeps {p["bytes"]/2**20:.0f} MiB of weights and takes about '
-            f'{p["seconds"]:.2g} s on this machine; {total:,} of them take {long}.')
+            f'{_duration(p["seconds"])} on this machine; {total:,} of them take {_duration(total*p["seconds"])}.')
 
 # %% ../../nbs/show/planner.ipynb #c715fa6e
 @patch
 def figure(self:BudgetPlanner): # matplotlib figure, 4.6 x 3 inches
     "Images of each class against the number of bases"
-    from matplotlib.figure import Figure
+    import matplotlib.pyplot as plt  # drawn with when it is asked for
     (shape, n_classes), ipc, scale, K = self.sets[self.data.value], self.ipc.value, self.scale.value, self.K.value
     Ks = sorted({*range(1, self.K.max + 1, max(1, self.K.max//200)), self.K.max})
-    fig = Figure(figsize=(4.6, 3), dpi=110, layout='constrained')
-    ax = fig.subplots()
+    fig, ax = plt.subplots(figsize=(4.6, 3), dpi=110, layout='constrained')
+    plt.close(fig)
     ax.plot(Ks, [what_fits(shape, n_classes, ipc, k, scale)['r'] for k in Ks], color='0.6')
     ax.plot(K, what_fits(shape, n_classes, ipc, K, scale)['r'], 'o', color='#0072B2')
     best = self.chosen.get((self.data.value, ipc))
