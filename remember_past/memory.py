@@ -12,16 +12,11 @@ from fastcore.basics import patch
 import torch, torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
-from remember_past.errors import check
-from remember_past.data.load import ClassSampler
-<<<<<<< /tmp/tmpd0ryjj7q
-from remember_past.memory_file import ROOM, read_memory, write_memory
-from remember_past.addressing import as_query, coefficients, enlarge, mix, fixed_addressing, mean_coefficients
-=======
-from remember_past.budget import budget, rows_for, smaller
-from remember_past.memory_file import read_memory, write_memory
-from remember_past.addressing import as_query, coefficients, enlarge, mix, fixed_addressing
->>>>>>> /tmp/tmp9l_w074e
+from .errors import check
+from .data.load import ClassSampler
+from .budget import budget, rows_for, smaller
+from .memory_file import ROOM, read_memory, write_memory
+from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing
 
 # %% ../nbs/02_memory.ipynb #b8a7fd01
 class Memory:

@@ -45,7 +45,7 @@ def _fault(
     if any(t.dtype not in (torch.float32, torch.float64) or t.dtype != bases.dtype or not t.numel() for t in mine):
         return 'has tensors that are empty or not of one floating-point type'
     names = isinstance(classes, list) and all(isinstance(c, str) for c in classes) and len({*classes}) == len(classes)
-    if type(scale) is not int or not 1 <= scale <= 64 or not names: return 'has a header that cannot be'
+    if type(scale) is not int or not 1 <= scale <= 64 or not names: return 'has an impossible header'
     if bases.ndim != 4: return f'has bases of shape {tuple(bases.shape)}, which are no images'
     K, C = len(bases), len(classes)
     fits = C and K % C == 0 if coefs is None else coefs.ndim == 3 and coefs.shape[2] == K and C in (0, coefs.shape[1])
@@ -54,7 +54,7 @@ def _fault(
     need = (K + (0 if coefs is None else coefs.shape[0]*coefs.shape[1]))*bases[0].numel()*scale**2*4
     told = f'recalls images of {need/2**30:,.1f} GiB, more than the {room/2**30:g} GiB allowed'
     if need > room: return f'{told}; Memory.load(.., room=BYTES) allows more'
-    if not isinstance(meta, dict) or not isinstance(meta.get('settings', {}), dict): return 'has a header that cannot be'
+    if not isinstance(meta, dict) or not isinstance(meta.get('settings', {}), dict): return 'has an impossible header'
     numbers = [meta.get(k) for k in ('mean', 'std', 'ci', 'lr', 'ridge_accuracy')]
     accuracy = meta.get('accuracy', [])
     if 'settings' not in meta: return ''  # nobody's experiment: whoever made it wrote what he liked
@@ -77,15 +77,8 @@ def read_memory(
     check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
     same = head.get('digest')==digest(tensors)
     check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
-<<<<<<< /tmp/tmpv93tg0ak
     fault = _fault(head, tensors, room)
     check(not fault, f'{path} {fault}' + ('' if 'allows more' in fault else '; fetch it again'))
-=======
-    sane = type(head.get('scale')) is int and 1<=head['scale']<=64
-    sane = sane and isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
-    sane = sane and ('coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
-    check(sane, f'{path} has an impossible header; fetch it again')
->>>>>>> /tmp/tmpuxoy7k7v
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
     try: white = whitening_from(head['whitening'], white) if head['whitening'] else None
     except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None
