@@ -43,7 +43,6 @@ def in_words(
     where = ' and '.join(str(f) for f in (e.filename, e.filename2) if f is not None)
     return f'cannot read or write {where or "a file or the output"} ({e.strerror or e}); is there room, and may you write there?'
 
-
 # %% ../nbs/10_errors.ipynb #ac9e2387
 def _silenced(): # else Python complains once more about standard output when it ends
     with contextlib.suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,6 +61,8 @@ def one_sentence(
         except KeyboardInterrupt: said, code = 'interrupted; the same command goes on', 130
         except BrokenPipeError: _silenced(); sys.exit(141)
         except OSError as e: said, code = in_words(e), 2; _silenced()
-        with contextlib.suppress(OSError, AttributeError): print(f'{f.__name__}: {said}', file=sys.stderr)
+        with contextlib.suppress(OSError, AttributeError):
+            if code == 130 and sys.stderr.isatty(): print(file=sys.stderr)  # the terminal's ^C stands behind the live line
+            print(f'{f.__name__}: {said}', file=sys.stderr)
         sys.exit(code)
     return script

@@ -75,6 +75,7 @@ def train_nets(
     seed:int=0,       # seed of initialisations, order and augmentation
     callback=None,    # called with (networks done, accuracies so far)
     shown:int=None,   # images of an epoch, drawn anew from `X` for each; None: all of `X`
+    step=None,        # called with (steps done, steps of all networks)
     **protocol,       # changes to `PROTOCOL`
 )->list:              # test accuracy of each network, percent
     "Train fresh networks on one set, test them on another"
@@ -89,11 +90,14 @@ def train_nets(
     ws = torch.stack([steps.flat.flatten(fresh_params(net, draw_seed(g))).to(X) for g in gens])
     if o['stable']: o['lr'] *= stable_rate(net, steps.flat.unflatten(ws[0]), X)
     if o['loss']=='squares': Y = centred(Y, functional_call(net, steps.flat.unflatten(ws[0]), (X[:1],)).shape[1]).to(X)
-    accs, lost = [], 0
+    accs, lost, steps_done = [], 0, 0
+    in_all = o['nets']*o['epochs']*-(-(shown or len(X))//o['batch'])
+    def after(n):
+        nonlocal steps_done; steps_done += n; step(steps_done, in_all)
     for part in torch.arange(o['nets']).split(1 if o['centre'] or steps.stacked(o['nets']) is None else o['nets']):
         before = ws[part[0]] if o['centre'] else None
         targets = Y if before is None else Y + steps.logits(before, X)  # what the centred outputs should become, shifted to the others
-        trained = _train_by_plan(steps, ws[part], X, targets, [gens[i] for i in part], o, shown)
+        trained = _train_by_plan(steps, ws[part], X, targets, [gens[i] for i in part], o, shown, step and (lambda: after(len(part))))
         accs += [accuracy(steps, w, x, y, before=before) for w in trained]
         lost += int((~trained.isfinite()).any(1).sum())
         if callback: callback(len(accs), accs)
@@ -142,15 +146,20 @@ def _train_by_plan(
     gens:list,  # a generator for each network: order, then augmentation
     o:dict,     # a protocol
     shown=None, # images per epoch, drawn anew for each; None: all
+    step=None,  # called after each step
 )->Tensor:      # trained parameters (n, P)
     "Train n networks through all parts of the schedule"
     aug, per_epoch = Augment(o['augment']), -(-(shown or len(X))//o['batch'])
     changes = [(lambda xb, g=g: aug(xb, g, shared=False)) if o['augment'] else None for g in gens]
     orders = [(b.to(X.device) for b in epochs(len(X), o['epochs'], o['batch'], g, shown)) for g in gens]
+    if step: orders[0] = _counted(orders[0], step)
     for n,lr in _rate_plan(o, per_epoch):
         batches = [itertools.islice(b, n*per_epoch) for b in orders]
         ws = train_all(steps, ws, X, Y, batches, lr, o['momentum'], changes, decay=o['decay'])
     return ws
+
+def _counted(batches, step): # the same batches; `step` is called when the next one is asked for
+    for b in batches: yield b; step()
 
 # %% ../nbs/05_evaluate.ipynb #f61ae987
 def evaluate(
@@ -163,6 +172,7 @@ def evaluate(
     callback=None,    # called with (networks done, accuracies so far)
     scored:str='whole test set', # what `x` is, for the protocol in words
     raw:bool=False,   # is `x` as it was loaded? then the memory's whitening is applied first
+    step=None,        # called with (steps done, steps of all networks)
     **protocol,       # changes to `PROTOCOL`
 )->dict:              # accuracy (list, percent), mean, std, protocol (text), seconds
     "Mean and standard deviation of the test accuracy of fresh networks trained on the recalled images"
@@ -174,7 +184,7 @@ def evaluate(
     net = checked_net(net, x, len(memory.classes) or None)
     began, (X, Y) = time.perf_counter(), memory.recall()
     if memory.labels is not None and protocol.get('loss')!='squares': Y = Y.argmax(1)
-    accs = train_nets(net, X.detach(), Y, x, y, seed, callback, **protocol)
+    accs = train_nets(net, X.detach(), Y, x, y, seed, callback, step=step, **protocol)
     mean, std = statistics.mean(accs), statistics.stdev(accs) if len(accs)>1 else None
     text, seconds = protocol_text({**PROTOCOL, **protocol}, len(X), scored), time.perf_counter()-began
     return dict(accuracy=accs, mean=mean, std=std, protocol=text, seconds=seconds)

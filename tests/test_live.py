@@ -192,7 +192,7 @@ def test_similarity_by_pointer_and_keyboard(browser):
 def test_train_says_what_is_missing(browser):
     "Without TensorFlow.js the page says so in one sentence; its pictures and the drawing remain"
     Site.missing = ('tf.min.js',)
-    try: visit(browser, '/live/train.html?without', "document.getElementById('says').textContent.includes('could not be started')")
+    try: visit(browser, '/live/train.html?without', "document.getElementById('says').textContent.includes('cannot run')")
     finally: Site.missing = ()
     assert browser.execute_script("return document.getElementById('train').disabled && document.getElementById('recalled').width === 29*28")
     browser.get_log('browser')

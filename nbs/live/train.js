@@ -47,7 +47,8 @@ function train() {
 const hear = {
   backend({backend, width, steps: all}) {
     steps = all;
-    ready(true, `A ConvNet of three blocks of ${width} channels is ready. It will train on the ${backend === 'cpu' ? 'processor' : 'graphics card'}.`);
+    const place = backend === 'cpu' ? 'processor' : 'graphics card';
+    ready(true, `A ConvNet of three blocks of ${width} channels is ready. It will train on the ${place}.`);
   },
   loss({loss, step}) {
     plot('losses', step/steps, loss/2.5);
@@ -132,7 +133,7 @@ async function start() {
   worker.onerror = e => {
     e.preventDefault();
     worker = null;
-    ready(false, 'TensorFlow.js could not be started. Either it is not beside this page, where `make docs` puts it, or this browser cannot run it.');
+    ready(false, 'TensorFlow.js cannot run: either it is not beside this page, where `make docs` puts it, or this browser cannot do it.');
   };
 }
 start();

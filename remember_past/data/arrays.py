@@ -67,6 +67,40 @@ def _as_labels(
     check(y.min() >= 0 and y.max() < top, f'{what} holds labels from {y.min()} to {y.max()}; they must lie in 0 to {top-1}.')
     return y.astype(np.int64)
 
+# %% ../../nbs/data/arrays.ipynb #c35ae3de
+def _as_words(
+    y,          # labels, of any kind
+    what:str,   # their name, for the sentence
+)->np.ndarray:  # an array of words, or None where they aren't words
+    "Labels that are words"
+    a = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if a.dtype == object and all(isinstance(v, str) for v in a.flat): a = a.astype(str)
+    if a.dtype.kind == 'S': a = np.char.decode(a, errors='replace')
+    return a if a.dtype.kind == 'U' else None
+
+def _numbered(
+    y,             # training labels
+    y_test,        # test labels, or None
+    classes,       # class names, or None
+    name:str,      # of the data set, for the sentences
+)->tuple:          # labels from 0, test labels from 0, class names, what was done
+    "Number labels from 0, where they are words or begin at 1"
+    words, other = _as_words(y, 'y_train'), None if y_test is None else _as_words(y_test, 'y_test')
+    same = y_test is None or (words is None) == (other is None)
+    check(same, f'{name}: y_train and y_test are not labels of one kind, words or numbers; make them alike')
+    if words is not None:
+        names = [str(c) for c in (sorted(set(words.flat)) if classes is None else _as_words(classes, 'classes').flat)]
+        number, known = {c: i for i, c in enumerate(names)}, lambda a: np.array([number[w] for w in a.flat], np.int64).reshape(a.shape)
+        strange = sorted({*map(str, words.flat), *([] if other is None else map(str, other.flat))} - set(names))
+        check(not strange, f'{name}: a label is {strange[:1]}, which is no class of the training images; mend it, or name all classes')
+        return known(words), None if other is None else known(other), names, ''
+    a, b = (None if v is None else _as_array(v, name) for v in (y, y_test))
+    found = np.unique(a) if a.dtype.kind in 'iu' else np.empty(0)
+    first = len(found) and found[0] == 1 and found[-1] == len(found)  # 1, 2 .. without a gap
+    if not first or classes is not None and len(classes) != a.max(): return y, y_test, classes, ''
+    names = [str(c) for c in (range(1, int(a.max()) + 1) if classes is None else classes)]
+    return a.astype(np.int64) - 1, None if b is None else b.astype(np.int64) - 1 if b.dtype.kind in 'iu' else b, names, 'labels begin at 1'
+
 # %% ../../nbs/data/arrays.ipynb #31c13913
 def _class_names(
     classes,            # names, or None
@@ -108,24 +142,33 @@ def stratified(
 # %% ../../nbs/data/arrays.ipynb #f56fc635
 def split_arrays(
     x_train,        # training images: N x H x W, N x H x W x C or N x C x H x W; uint8 or float
-    y_train,        # their labels, whole numbers from 0
-    x_test,         # test images of the same size
-    y_test,         # their labels
+    y_train,        # their labels, whole numbers from 0 or from 1, or words
+    x_test=None,    # test images of the same size; None: a fifth of each class is set aside
+    y_test=None,    # their labels
     classes=None,   # class names; left out: the labels that occur, as words
     name='own',     # what the data set is called, for the sentences
     val=0.1,        # fraction of each class held out for validation; 0 for none
     seed=0,         # which images those are
-)->tuple:           # images and labels of train, val and test, six tensors, and the list of class names
+    held=None,      # the images held out, N booleans, where that is settled; they are used unless `val` is 0
+    note='',        # what is to be said about the images
+)->tuple:           # images and labels of train, val and test, six tensors; the list of class names; what is to be said
     "Check arrays and hold out a validation part; raise `BadInput` if something doesn't fit together"
+    check((x_test is None) == (y_test is None), f'{name}: give test images and their labels, or neither')
     of_train = f'{name}: x_train'
     x = _arranged(_as_array(x_train, of_train), of_train)
-    y = _as_labels(y_train, len(x), what=f'{name}: y_train')
-    test = _as_images(x_test, f'{name}: x_test')
+    y_train, y_test, classes, counted = _numbered(y_train, y_test, classes, name)
+    y, notes = _as_labels(y_train, len(x), what=f'{name}: y_train'), [note, counted]
+    if x_test is None:
+        stay, test = stratified(y, .2)
+        x, y, x_test, y_test, held = x[stay], y[stay], x[test], y[test], None if held is None else held[stay]
+        notes.append('a fifth of each class is set aside as the test set')
+        test = _as_floats(x_test, of_train)
+    else: test = _as_images(x_test, f'{name}: x_test')
     names = _class_names(classes, y, f'{name}: classes')
-    stay, held = stratified(y, val, seed)
+    stay, held = stratified(y, val, seed) if held is None or not val else (np.flatnonzero(~held), np.flatnonzero(held))
     train, extra = _as_floats(x[stay], of_train), _as_floats(x[held], of_train)
     check(train.shape[1:] == test.shape[1:],
           f'{name}: x_train holds images of {tuple(train.shape[1:])} and x_test of {tuple(test.shape[1:])}; they must agree.')
     y_test = _as_labels(y_test, len(test), len(names), f'{name}: y_test')
     y_all = [torch.from_numpy(a) for a in (y[stay], y[held], y_test)]
-    return train, y_all[0], extra, y_all[1], test, y_all[2], names
+    return train, y_all[0], extra, y_all[1], test, y_all[2], names, '; '.join(filter(None, notes))

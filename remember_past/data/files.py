@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from ..errors import BadInput, check, nearest
 from .arrays import stratified
+from .own import own_files, own_kind, read_own
 
 # %% ../../nbs/data/files.ipynb #3a042b44
 KEYS = ('x_train', 'y_train', 'x_test', 'y_test')
@@ -54,6 +55,7 @@ def _read_npz(
         with zipfile.ZipFile(path) as archive:
             names = [n.removesuffix('.npy') for n in archive.namelist()]
             missing = [k for k in KEYS if k not in names]
+            if missing == ['x_test', 'y_test']: missing = []  # a part of the training images will be the test set
             check(not missing, f'{path} lacks {", ".join(missing)}; it must hold {", ".join(KEYS)}.')
             keys = [k for k in (*KEYS, 'classes') if k in names]
             twice = [k for k in keys if names.count(k) > 1]
@@ -74,25 +76,36 @@ def data_root(
     return Path(root or os.environ.get('REMEMBER_PAST_DATA') or '~/.cache/remember_past').expanduser()
 
 # %% ../../nbs/data/files.ipynb #4c7c144c
-@functools.lru_cache(64)
+@functools.lru_cache(None)
 def _digest_of(path, size, changed): # size and time of change only tell a changed file from the one before
     h = hashlib.sha256()
-    with zipfile.ZipFile(path) as archive:
-        for name in sorted(archive.namelist()):
-            h.update(f'{name} {archive.getinfo(name).file_size} '.encode())
-            with archive.open(name) as f:
-                while part := f.read(1 << 20): h.update(part)
+    if path.suffix.lower() == '.npz':
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                h.update(f'{name} {archive.getinfo(name).file_size} '.encode())
+                with archive.open(name) as f:
+                    while part := f.read(1 << 20): h.update(part)
+    else:
+        with open(path, 'rb') as f:
+            while part := f.read(1 << 20): h.update(part)
     return h.hexdigest()[:16]
 
 def content_digest(
     name:str,   # a data set
 )->str:         # 16 hexadecimal digits; None for the data sets we know by name
-    "Digest what a data file of one's own holds; raise `BadInput` where it can't be read"
-    if not str(name).endswith('.npz'): return None
-    path = Path(name).expanduser()
-    try: return _digest_of(path, (s := path.stat()).st_size, s.st_mtime_ns)
+    "Digest what data of one's own hold; raise `BadInput` where they can't be read"
+    kind, path = own_kind(name), Path(name).expanduser()
+    if kind is None: return None
+    digest = lambda p: _digest_of(p, (s := p.stat()).st_size, s.st_mtime_ns)
+    try:
+        if kind == 'npz': return digest(path)
+        home = path if kind == 'folder' else path.parent
+        lines = [f'{os.path.relpath(p, home)} {digest(p)}\n' for p in own_files(name)]
+        return hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]
+    except BadInput: raise
     except Exception as e:
-        raise BadInput(f'{path} cannot be read ({type(e).__name__}); give the path of an .npz file with {", ".join(KEYS)}.') from e
+        raise BadInput(f'{path} cannot be read ({type(e).__name__}); give the path of a folder, a .csv table or an .npz file '
+                       f'with {", ".join(KEYS)}.') from e
 
 # %% ../../nbs/data/files.ipynb #483eb877
 _MNIST_FILES = ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 't10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte')
@@ -107,13 +120,14 @@ DATASETS = ('digits', *_TORCHVISION)
 
 # %% ../../nbs/data/files.ipynb #afcc1856
 def present(
-    name:str,   # one of `DATASETS`, or the path of an .npz file
+    name:str,   # one of `DATASETS`, or a path of your own
     root=None,  # the folder of the data sets
 )->bool:        # can it be loaded without a download?
     "Tell whether the files of a data set are already here"
     root = data_root(root)
     if name == 'digits': return True
-    if name not in _TORCHVISION: return str(name).endswith('.npz') and Path(name).expanduser().is_file()
+    if kind := own_kind(name): return (Path.is_dir if kind == 'folder' else Path.is_file)(Path(name).expanduser())
+    if name not in _TORCHVISION: return False
     _, sub, files = _TORCHVISION[name]
     there = lambda f: (root/sub/f).is_file() or (root/sub/f'{f}.gz').is_file()
     return (root/f'{name}.npz').is_file() or all(there(f) for f in files)
@@ -168,13 +182,17 @@ def _read_torchvision(
 
 # %% ../../nbs/data/files.ipynb #87314bdb
 def read_arrays(
-    name:str,   # one of `DATASETS`, or the path of an .npz file
+    name:str,   # one of `DATASETS`, or the path of a folder, a .csv or an .npz file
     root=None,  # the folder of the data sets, see `data_root`
+    size=None,  # height and width to scale images of one's own to
 )->dict:        # x_train, y_train, x_test, y_test as the file has them, and class names where it has some
     "Read the arrays of a data set from a file, a folder or the network; raise `BadInput` if they can't be had"
-    own = name.endswith('.npz')
-    check(own or name in DATASETS,
-          f'Unknown data set {name!r}: {nearest(name, DATASETS)} A data set of your own is the path of an .npz file.')
+    kind = own_kind(name)
+    check(kind or name in DATASETS,
+          f'Unknown data set {name!r}: {nearest(name, DATASETS)} A data set of your own is the path of an .npz file, a .csv file '
+          'or a folder, with a slash, as photos/.')
+    check(size is None or kind in ('folder', 'csv'), f'size scales images of a folder or a table; {name} has arrays, scale them yourself')
+    if kind in ('folder', 'csv'): return read_own(name, size, digest=content_digest(name))
     if name == 'digits': return _read_digits()
-    prepared = Path(name).expanduser() if own else data_root(root)/f'{name}.npz'
-    return _read_npz(prepared) if own or prepared.is_file() else _read_torchvision(name, data_root(root))
+    prepared = Path(name).expanduser() if kind else data_root(root)/f'{name}.npz'
+    return _read_npz(prepared) if kind or prepared.is_file() else _read_torchvision(name, data_root(root))

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check, nearest
 from .arrays import split_arrays
+from .own import own_kind, read_own
 from .files import DATASETS, data_root, present, read_arrays  # the first three are at home there, and found here too
 
 # %% ../../nbs/data/load.ipynb #685ac53a
@@ -27,10 +28,12 @@ class Dataset:
     x_test:Tensor   # images looked at once, at the end
     y_test:Tensor   # their labels
     classes:list    # a name for each label
+    note:str=''     # what was done to your own images and labels, for people
 
     def __repr__(self):
         n = ' + '.join(str(len(getattr(self, f'y_{p}'))) for p in _PARTS)
-        return f'{self.name}: {n} images of {" x ".join(map(str, self.x_train.shape[1:]))} in {len(self.classes)} classes'
+        text = f'{self.name}: {n} images of {" x ".join(map(str, self.x_train.shape[1:]))} in {len(self.classes)} classes'
+        return f'{text}; {self.note}' if self.note else text
 
 # %% ../../nbs/data/load.ipynb #c8f960d9
 _PARTS = ('train', 'val', 'test')  # the order in which the three always stand
@@ -87,29 +90,35 @@ def to(self:Dataset,
 # %% ../../nbs/data/load.ipynb #b2cd3e41
 def from_arrays(
     x_train,        # training images: N x H x W, N x H x W x C or N x C x H x W; uint8 or float
-    y_train,        # their labels, whole numbers from 0
-    x_test,         # test images of the same size
-    y_test,         # their labels
+    y_train,        # their labels: whole numbers from 0 or from 1, or words
+    x_test=None,    # test images of the same size; left out: a fifth of each class is set aside
+    y_test=None,    # their labels
     classes=None,   # class names; left out: the labels that occur, as words
     name='own',     # what the data set is called
     val=0.1,        # fraction of each class held out for validation; 0 for none
     seed=0,         # which images those are
+    held=None,      # the images held out, N booleans, where that is settled already
+    note='',        # what is to be said about the images
 )->Dataset:         # on the CPU
     "Make a data set from arrays; raise `BadInput` if something doesn't fit together"
-    return Dataset(name, *split_arrays(x_train, y_train, x_test, y_test, classes, name, val, seed))
+    return Dataset(name, *split_arrays(x_train, y_train, x_test, y_test, classes, name, val, seed, held, note))
 
 # %% ../../nbs/data/load.ipynb #2dc1d3fb
 def load_data(
-    name:str,          # one of `DATASETS`, or the path of an .npz file
-    root=None,         # the folder of the data sets, see `data_root`
+    name,              # one of `DATASETS`; or a folder, a .csv or an .npz file; or anything that gives (image, label)
+    root=None,         # the folder of the data sets, see `data_root`; for a table in memory the folder of its paths
     val:float=0.1,     # fraction of each class held out for validation; 0 for none
     seed:int=0,        # which images those are
     device='cpu',      # where the tensors go, see `pick_device`
+    size:int=None,     # height and width to scale images of your own to
+    test=None,         # the test part, where `name` is an object without one
 )->Dataset:            # images in [0, 1], except floats of your own
-    "Load a data set by name, or your own from a file; raise `BadInput` if it can't be loaded"
-    name, device = str(name), pick_device(device)
-    title = Path(name).stem if name.endswith('.npz') else name
-    return from_arrays(**read_arrays(name, root), name=title, val=val, seed=seed).to(device)
+    "Load a data set by name, or your own from wherever it is; raise `BadInput` if it can't be loaded"
+    device, path = pick_device(device), isinstance(name, (str, Path))
+    check(test is None or not path, 'a test part of its own goes with an object in memory; put the images of a folder into test/')
+    title = 'own' if not path else Path(name).resolve().stem if own_kind(name) else str(name)
+    arrays = read_arrays(str(name), root, size) if path else read_own(name, size, test, root)
+    return from_arrays(**arrays, name=title, val=val, seed=seed).to(device)
 
 # %% ../../nbs/data/load.ipynb #823889f6
 @patch

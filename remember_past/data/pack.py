@@ -35,21 +35,34 @@ def _in_waves(
         M = torch.tensordot(P, M, ([0 if back else 1], [axis])).movedim(0, axis)
     return M.reshape(c*h*w, -1)
 
+def _rows_in_waves(
+    A:Tensor,       # D x n, float64
+    shape,          # channels, height, width; their product is D
+    colour:Tensor,  # C x C orthogonal, colour axes in columns
+)->Tensor:          # D x n
+    "Write columns of pixels as columns of colour axes times cosine waves"
+    c, h, w = shape
+    A = A.reshape(*shape, -1)
+    for axis, P in enumerate((colour.double().T, _cosines(h, A), _cosines(w, A))):
+        A = torch.tensordot(P, A, ([1], [axis])).movedim(0, axis)
+    return A.reshape(c*h*w, -1)
+
 # %% ../../nbs/data/pack.ipynb #88fdbeea
 def _rounded(
     M:Tensor,     # the matrix in the cosine basis, D x D, symmetric, float64
-    S:Tensor,     # the covariance there, D x D
+    S:Tensor,     # the covariance there, D x D; or a factor D x n, n < D: the covariance is S @ S.T
     d:Tensor,     # energy of each wave, D, positive
     tol:float,    # largest relative error on training images
 )->tuple:         # whole numbers D x D with a zero diagonal (float64), the constant c, the error reached
     "Round off-diagonal entries to multiples of c/sqrt(d_i + d_j), as coarsely as `tol` allows"
     weight, off = (d[:, None] + d).sqrt(), M - torch.diag(M.diag())
-    total = ((M@S)*M).sum()
+    energy = (lambda A: (A@S).square().sum()) if S.shape[1] < len(S) else (lambda A: ((A@S)*A).sum())
+    total = energy(M)
     c = 2*tol*math.sqrt(24*float(total))/len(M)
     while True:
         q = torch.round(off*weight/c)
         R = off - q*c/weight
-        err = float((((R@S)*R).sum()/total).clamp(min=0).sqrt())
+        err = float((energy(R)/total).clamp(min=0).sqrt())
         if err <= tol and not torch.linalg.cholesky_ex(M - R).info: return q, c, err
         c *= 0.95*min(1., tol/err)
 
@@ -84,15 +97,17 @@ def unpack_codes(
 # %% ../../nbs/data/pack.ipynb #3121dd90
 def pack_matrix(
     W:Tensor,     # whitening matrix, D x D, float64
-    S:Tensor,     # covariance of unit images, D x D, float64
+    S:Tensor,     # covariance of unit images, D x D, float64; or a factor of it D x n, n < D
     shape,        # channels, height, width; their product is D
     tol:float,    # largest relative error on training images
 )->tuple:         # numbers (the constant c and the error reached), and tensors: colour axes, energies, diagonal, compressed codes
     "Pack a whitening matrix within a relative error on the training images"
-    C = shape[0]
-    colour = torch.linalg.eigh(S.view(C, len(S)//C, C, -1).diagonal(dim1=1, dim2=3).sum(-1))[1].float()
-    S, M = _in_waves(S, shape, colour), _in_waves(W, shape, colour)
-    d = S.diag().clamp(min=1e-9*float(S.diag().mean())).float()
+    C, few = shape[0], S.shape[1] < len(S)
+    between = S.reshape(C, -1)@S.reshape(C, -1).T if few else S.view(C, len(S)//C, C, -1).diagonal(dim1=1, dim2=3).sum(-1)
+    colour = torch.linalg.eigh(between)[1].float()
+    S, M = (_rows_in_waves if few else _in_waves)(S, shape, colour), _in_waves(W, shape, colour)
+    energy = S.square().sum(1) if few else S.diag()
+    d = energy.clamp(min=1e-9*float(energy.mean())).float()
     order = d.argsort(descending=True, stable=True)
     q, c, err = _rounded((M + M.T)/2, S, d.double(), tol)
     tensors = dict(colour=colour, energy=d, diagonal=M.diag().float(), codes=_pack_codes(q[order][:, order]))

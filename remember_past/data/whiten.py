@@ -6,7 +6,7 @@
 __all__ = ['WHITENINGS', 'Whitening', 'Standardize', 'ZCA', 'fit_whitening', 'whitening_from']
 
 # %% ../../nbs/data/whiten.ipynb #474a673c
-import hashlib, json, math
+import hashlib, json, math, time
 import torch
 from torch import Tensor
 from fastcore.basics import patch
@@ -139,6 +139,16 @@ def _spectrum(
     e, V = torch.linalg.eigh(S/len(x))
     return e.clamp(min=0), V, means/len(x), norms/len(x)
 
+# %% ../../nbs/data/whiten.ipynb #12c366e2
+def _spectrum_of_few(
+    x:Tensor,   # training images, N x C x H x W, fewer than numbers in an image
+)->tuple:       # eigenvalues above zero, ascending; their eigenvectors in columns, D x n; mean of the image means and of their lengths
+    "The same for few images, by the products between them"
+    u, mean, norm = _unit(x)
+    e, Q = torch.linalg.eigh(u@u.T/len(x))
+    e, Q = e[e > 1e-10*e[-1]], Q[:, e > 1e-10*e[-1]]
+    return e, (u.T@Q)/(len(x)*e).sqrt(), float(mean.mean()), float(norm.mean())
+
 # %% ../../nbs/data/whiten.ipynb #11759fe3
 class ZCA(Whitening):
     "Centre each image, scale it to length 1, and multiply by W"
@@ -155,12 +165,15 @@ def fit(cls:ZCA,
     check(x.ndim == 4 and len(x) > 0, f'ZCA.fit needs images N x C x H x W, at least one, not {tuple(x.shape)}.')
     check(x[0].numel() <= 2**14, f'ZCA whitens images of up to 16,384 numbers, not {x[0].numel():,}; use standardize, or smaller images.')
     check(reg > 0 and tol > 0, f'ZCA.fit needs reg > 0 and tol > 0, not {reg} and {tol}.')
-    e, V, mean, norm = _spectrum(x)
+    few = len(x) < x[0].numel()
+    e, V, mean, norm = (_spectrum_of_few if few else _spectrum)(x)
     check(float(e.sum()) > 0, 'ZCA.fit found only blank images; there is nothing to whiten.')
-    W = (V*(e + reg*e.mean()).rsqrt())@V.T
+    floor = reg*e.sum()/x[0].numel()                # where nothing varies, W multiplies by its inverse root
+    if few: W = (V*((e + floor).rsqrt() - floor.rsqrt()))@V.T + torch.eye(len(V)).to(V)*floor.rsqrt()
+    else: W = (V*(e + reg*e.mean()).rsqrt())@V.T
     numbers = dict(shape=list(x.shape[1:]), reg=float(reg), mean=mean, norm=norm)
     if exact: return cls(numbers, dict(W=W.float().cpu()))
-    more, tensors = pack_matrix(W, (V*e)@V.T, x.shape[1:], tol)
+    more, tensors = pack_matrix(W, V*e.sqrt() if few else (V*e)@V.T, x.shape[1:], tol)
     return cls({**numbers, **more}, tensors)
 
 # %% ../../nbs/data/whiten.ipynb #5f96eed4
@@ -273,6 +286,21 @@ def fit_whitening(
     if kind == 'dc': return _dc_constants(x, data)
     if kind in ('zca', 'kornia'): return WHITENINGS[kind].fit(x, reg)
     return Whitening() if kind == 'none' else Standardize.fit(x)
+
+# %% ../../nbs/data/whiten.ipynb #79f6ddba
+def fit_time(
+    kind:str,  # name of a whitening
+    n:int,     # images
+    D:int,     # numbers in an image
+)->float:      # seconds
+    "Predict the time of a fit"
+    if kind not in ('zca', 'kornia'): return 0.
+    def quickest(f): # of three tries, in seconds for each cube of the rows
+        times = [time.perf_counter() for _ in range(4) if f() is not None]
+        return min(b - a for a, b in zip(times, times[1:]))/len(A)**3
+    A = torch.randn(300, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    A, m = A@A.T, min(n, D)
+    return quickest(lambda: torch.linalg.eigh(A))*m**3 + quickest(lambda: A@A)*(n*D*m + 5*D*D*m + D**3)
 
 # %% ../../nbs/data/whiten.ipynb #8ada9024
 def _sizes(

@@ -6,7 +6,7 @@
 __all__ = ['rp_reproduce', 'rp_distill', 'rp_data', 'rp_evaluate', 'rp_recall', 'rp_status', 'rp_verify', 'rp_bench']
 
 # %% ../../nbs/lab/commands.ipynb #89b91e12
-import io, json
+import io, json, sys
 from pathlib import Path
 from fastcore.script import Param
 from ..errors import check
@@ -22,16 +22,17 @@ def _described(): # what is known about settings, without importing them
 # %% ../../nbs/lab/commands.ipynb #97003a21
 _FIRST_STEPS = '''Distil a data set into a memory file, and score it. Three examples:
 
-  rp_distill data=digits scale=1 bases=6 whiten=standardize iterations=100   from images that are already here
-  rp_distill data=own.npz whiten=standardize                                 from your own images
-  rp_distill data=mnist --dry-run                                            how long would the paper's setting take?
+  rp_distill --profile quick data=digits           a first memory, from images that are already here
+  rp_distill data=photos/ size=32                  your own images, in photos/CLASS/*.png; minutes on two cores
+  rp_distill --profile small data=mnist --dry-run  a row of Table 1: how long would it take?
 
 rp_distill --list names data sets, methods and networks; rp_distill --help explains every setting.'''
 
 def _listing(): # what --list says
     known = _described()
     one = lambda k, note='': f'{k}: {", ".join(known["choices"][k])}{note}'
-    return '\n'.join([one('data', '; or an .npz file of your own'), one('net'), one('whiten'), one('protocol'), 'method:',
+    own = '; or a folder (photos/), a .csv or an .npz file of your own'
+    return '\n'.join([one('data', own), one('net'), one('whiten'), one('protocol'), 'method:',
                       *(f'  {k:<14} {v}' for k, v in known['titles'].items())])
 
 # %% ../../nbs/lab/commands.ipynb #8545f04b
@@ -61,7 +62,9 @@ def rp_reproduce(
 # %% ../../nbs/lab/commands.ipynb #6f8ae558
 @command(more=lambda: _described()['help'], choices=lambda: _described()['choices'])
 def rp_distill(
-    settings:Param('settings as KEY=VALUE, as data=digits ipc=1; the others are the paper\'s', str, nargs='*', opt=False)=None,
+    settings:Param('settings as KEY=VALUE, as data=digits ipc=1', str, nargs='*', opt=False)=None,
+    profile:str=None,              # quick, small or paper: settings for everything; small for data of your own when left out
+    like:str=None,                 # take the settings of a table, as table1
     params:str=None,               # YAML file of settings; pairs on the command line win
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
@@ -72,23 +75,25 @@ def rp_distill(
 ):
     "Distil a data set into a memory file, and score it"
     from remember_past.atomic_files import check_writable
-    from remember_past.data.load import data_root, pick_device, present
-    from remember_past.lab.distillation import ON_REAL, check_budget, cost_text, run_distillation
+    from remember_past.data.load import data_root, load_data, pick_device, present
+    from remember_past.data.own import own_kind
+    from remember_past.lab.distillation import ON_REAL, check_budget, cost_of, cost_text, run_distillation
     from remember_past.lab.experiments import run_of, title_of
-    from remember_past.lab.params import read_settings
+    from remember_past.lab.profiles import settings_for, settings_text
     from remember_past.lab.progress import Line
     from remember_past.lab.tables import hand_over, pm
-    if list or not (settings or params): return print(_listing() if list else _FIRST_STEPS)
+    if list or not (settings or params or profile or like): return print(_listing() if list else _FIRST_STEPS)
     settle()
-    s, device = read_settings(settings or (), params), str(pick_device(device))
+    s, device = settings_for(settings or (), params, profile, like), str(pick_device(device))
     check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
     here = present(s['data'])
     if dry_run and not here:
         print(f'{title_of(s)}: the data is not in {data_root()}, so nothing was timed; rp_data {s["data"]} fetches it')
         return
     check_budget(s)
+    if own_kind(s['data']): print(f'{load_data(s["data"], val=s["val"], size=s.get("size"))}\n{settings_text(s)}', flush=True)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
-    if dry_run: print(f'{title_of(s)}{cost_text(s, device)}'); return
+    if dry_run: print(f'{title_of(s)}{cost_text(cost_of(s, device))}'); return
     check_writable(Path(out).absolute().parent)  # else refused here, before anything is learned
     line, old = Line([s]), run_of(runs, s, create=False).done and not fresh; line.start(0)
     record = run_distillation(s, runs, device, progress=line, fresh=fresh)
@@ -131,8 +136,9 @@ def rp_evaluate(
     "Train fresh networks on what a memory recalls, test them on the real test set"
     from remember_past.data.load import load_data, pick_device
     from remember_past.evaluate import evaluate
-    from remember_past.lab.distillation import protocol_of
+    from remember_past.lab.distillation import protocol_of, tell_steps
     from remember_past.lab.params import known_data
+    from remember_past.lab.progress import Line
     from remember_past.lab.settings import DEFAULTS, check_values
     from remember_past.lab.tables import pm
     from remember_past.memory import Memory
@@ -146,14 +152,17 @@ def rp_evaluate(
     given = dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr)
     s = DEFAULTS | own | {k: v for k, v in given.items() if v is not None}
     known_data(s['data'], 'the command' if data else f'the memory {file}')
-    ds = load_data(s['data'])
+    ds = load_data(s['data'], size=s.get('size'))
     other = 'give the data set it was distilled from'
     check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; {other}')
     check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; {other}')
     protocol = protocol_of(s) | dict(nets=nets) | (dict(lr=memory.meta.get('lr')) if s['eval_lr'] is None else {})
     net, width = net or s.get('eval_net') or s['net'], width or s.get('eval_width') or s['width']
     form = make_net(net, ds.shape, ds.n_classes, width, s['depth'])
-    result = evaluate(memory.to(device), form, ds.x_test.to(device), ds.y_test.to(device), seed=seed, raw=True, **protocol)
+    line = Line([s], sys.stderr, titles=[f'{Path(file).name} on {s["data"]} with {net}']); line.start(0)
+    test = ds.x_test.to(device), ds.y_test.to(device)
+    result = evaluate(memory.to(device), form, *test, seed=seed, raw=True, step=tell_steps(line), **protocol)
+    line.close()
     size = dict(convnet=f' of {s["depth"]} blocks and {width} channels', widenet=f' of {width} channels').get(net, '')
     print(f'{pm((result["mean"], result["std"]))} % on {s["data"]} with {net}{size}\n{result["protocol"]}')
 
@@ -207,6 +216,7 @@ def rp_verify(
 ):
     "Check checksums, train fresh networks again, and compare with the recorded accuracy"
     from remember_past.lab.experiments import kind_of, title_of
+    from remember_past.lab.progress import Line
     from remember_past.lab.verify import claims, verify
     check(nets is None or nets >= 1, f'{nets} networks verify nothing; give 1 or more')
     all_ok = True
@@ -216,7 +226,10 @@ def rp_verify(
             print(f'{title_of(c["settings"])}: not compared; its record agrees, and its memory is not among those kept in git: '
                   'run the experiment again to make it', flush=True)
             continue
-        result = verify(kind_of(c['settings']).settings(**c['settings']), c['accuracy'], c['memory'], device, nets, seed)
+        line, s = Line([c['settings']], sys.stderr), kind_of(c['settings']).settings(**c['settings'])
+        line.start(0)
+        result = verify(s, c['accuracy'], c['memory'], device, nets, seed, line)
+        line.close()
         all_ok = all_ok and result['ok'] is not False
         verdict = 'differs' if result['ok'] is False else 'stands' if result['ok'] else 'not compared'
         print(f'{title_of(c["settings"])}: {verdict}; {result["text"]}', flush=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ON_REAL', 'DISTILLATION', 'load_whitened', 'Distillation', 'learning', 'protocol_of', 'run_distillation',
-           'check_budget', 'cost_text']
+           'check_budget']
 
 # %% ../../nbs/lab/distillation.ipynb #604253f0
 import hashlib, statistics, time
@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import check
 from ..data.load import load_data, pick_device, ClassSampler
 from ..data.files import content_digest
-from ..data.whiten import fit_whitening
+from ..data.whiten import fit_time, fit_whitening
 from ..nets import make_net
 from .settings import METHOD_TITLES, OPTIONS, Kind
 from ..checkpoints import held_back
@@ -27,7 +27,7 @@ from ..curricula import CURRICULUM, net_of_stage, shrunk
 from ..distill import Distiller, thinned
 from ..distill_settings import OUTER
 from ..train import generator
-from ..engine.cost import time_for
+from ..engine.cost import time_for, time_steps
 from ..engine.choose import steps_for
 from ..evaluate import evaluate, train_nets, protocol_text, PROTOCOL
 from ..baselines.methods import LEARNERS, first_images
@@ -37,13 +37,16 @@ def load_whitened(
     o:dict,         # complete settings
     root=None,      # data folder, see `load_data`
     device='cpu',   # torch device
+    progress=None,  # see `Distillation.learn`
 )->tuple:           # whitened Dataset whose test part is what the experiment is scored on; the whitening
     "Images to learn from and images to be scored on, whitened alike"
     same = o.get('content') in (None, content_digest(o['data']))
     check(same, f'{o["data"]} has changed since these settings were made; put the old file back, or distil the new one')
-    ds = load_data(o['data'], root, o['val'], seed=0)
+    ds = load_data(o['data'], root, o['val'], seed=0, size=o.get('size'))
     if o['select']: ds.x_test, ds.y_test = ds.x_val, ds.y_val
     else: ds = ds.joined()
+    seconds = fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel()) if progress else 0
+    if seconds > 1: progress(dict(stage='whiten', done=0, of=1, loss=None, seconds_left=seconds, between=True))
     white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'], o['data'])
     return ds.map(white.apply).to(device), white
 
@@ -158,6 +161,20 @@ def _on_real(
     batch = min(last['per_class'], r)*(last['classes_per_step'] or n_classes)
     return protocol | dict(epochs=last['inner_steps'], lr=last['inner_lr'], momentum=o['momentum'], batch=batch), batch
 
+# %% ../../nbs/lab/distillation.ipynb #a94a306c
+def tell_steps(
+    progress,   # see `Distillation.learn`
+)->callable:    # what `evaluate` calls after each step
+    "News of the steps of an evaluation, not too often"
+    began = shown = time.perf_counter()
+    def step(done, of):
+        nonlocal shown
+        now = time.perf_counter()
+        if now - shown < .5 or done == of: return
+        shown = now
+        progress(dict(stage='evaluate', done=done, of=of, loss=None, seconds_left=(now-began)*(of-done)/done, between=True))
+    return step
+
 # %% ../../nbs/lab/distillation.ipynb #5e78aa06
 @patch
 def score(self:Distillation,
@@ -172,12 +189,12 @@ def score(self:Distillation,
         check('lr' in memory.meta, 'the memory has learned no rate; give a number for eval_lr')
         protocol['lr'] = memory.meta['lr']
     net = make_net(o.get('eval_net') or o['net'], ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
-    scored, tell = 'whole validation split' if o['select'] else 'whole test set', None
+    scored, tell, step = 'whole validation split' if o['select'] else 'whole test set', None, progress and tell_steps(progress)
     if progress: tell = lambda n, accs: progress(dict(stage='evaluate', done=n, of=o['eval_nets'], loss=None, seconds_left=None))
     if o['method'] not in ON_REAL:
-        return evaluate(memory.to(ds.x_test.device), net, ds.x_test, ds.y_test, memory.whitening, seed, tell, scored, **protocol)
+        return evaluate(memory.to(ds.x_test.device), net, ds.x_test, ds.y_test, memory.whitening, seed, tell, scored, step=step, **protocol)
     protocol, shown = _on_real(o, protocol, ds.shape, ds.n_classes)
-    began, accs = time.perf_counter(), train_nets(net, ds.x_train, ds.y_train, ds.x_test, ds.y_test, seed, tell, shown, **protocol)
+    began, accs = time.perf_counter(), train_nets(net, ds.x_train, ds.y_train, ds.x_test, ds.y_test, seed, tell, shown, step, **protocol)
     text = protocol_text(protocol, shown or len(ds.x_train), scored).replace('recalled', 'real')
     if shown: text = text.replace('real images', 'real images drawn anew for each epoch')
     return dict(accuracy=accs, mean=statistics.mean(accs), std=statistics.stdev(accs) if len(accs)>1 else None,
@@ -196,7 +213,7 @@ def run_distillation(
     "Make one record, or read it if it was made before; an interrupted run goes on"
     run, dev = Run(root, 'cells', settings, create=False), pick_device(device)
     if run.done and not fresh: return run.record
-    d = Distillation(settings, *load_whitened(settings, data_root, dev))
+    d = Distillation(settings, *load_whitened(settings, data_root, dev, progress))
     memory, learns = d.start(), settings['method'] not in ('random', *ON_REAL)
     begun = fresh or run.afresh or (run.folder/'checkpoint.pt').exists()
     twin = run.twin(learning, 'memory.safetensors', waits(progress)) if learns and not begun else None
@@ -243,15 +260,27 @@ def _cost(
     o:dict,         # complete settings
     data_root=None, # data folder, see `load_data`
     device='cpu',   # 'cpu', 'cuda' or 'auto'
-)->dict:            # minutes of the distillation, seconds of an outer iteration, bytes of kept weights
+)->dict:            # minutes in all, those of the distillation, seconds of an outer iteration, bytes of kept weights
     "Predict time and memory of an experiment that learns by BPTT"
-    ds, dev = load_data(o['data'], data_root, o['val']), pick_device(device)
+    ds, dev = load_data(o['data'], data_root, o['val'], size=o.get('size')), pick_device(device)
     net, parts, begun = make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth']), [], 0
     for stage in o.get('stages') or [{}]:
         now, share, begun = {**CURRICULUM, **o, **stage}, stage.get('until', 1)-begun, stage.get('until', 1)
         parts.append((share, *_cost_of_stage(now, net_of_stage(net, stage), ds, dev)))
     seconds = sum(share*s for share, s, _ in parts)
-    return dict(minutes=seconds*o['iterations']/60, seconds=seconds, bytes=max(b for *_, b in parts))
+    learns = seconds*o['iterations']/60
+    whole = learns + _seconds_of_evaluation(o, ds, dev)/60 + fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel())/60
+    return dict(minutes=whole, learns=learns, seconds=seconds, bytes=max(b for *_, b in parts))
+
+def _seconds_of_evaluation(o, ds, dev): # its steps, timed on a small batch
+    net = make_net(o.get('eval_net') or o['net'], ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
+    n = ds.n_classes*_rows(o, ds.shape, ds.n_classes)
+    few, batch = min(n, 64), min(n, o['eval_batch'])
+    pick = torch.arange(few) % len(ds.x_train)
+    steps, x, y = steps_for(net, device=dev), ds.x_train[pick].to(dev), ds.y_train[pick].to(dev)
+    w = .05*torch.randn(steps.flat.size, generator=generator(0, 'cost')).to(x)
+    _, least = time_steps(dict(step=lambda: steps.grad(w, x, y)), 4)['step']  # milliseconds
+    return least/1e3*batch/few*o['eval_nets']*o['eval_epochs']*-(-n//batch)
 
 def _cost_of_stage(o, net, ds, dev): # seconds of an outer iteration, bytes of kept weights
     steps, C, shrink = steps_for(net, device=dev), o['classes_per_step'] or ds.n_classes, o.get('shrink', 1)
@@ -266,18 +295,23 @@ def check_budget(
 ):
     "`BadInput` when the budget of Eq. 4 has no room for these bases, or images cannot be halved"
     if settings['method'] not in ('full', 'bptt_ds'): return
-    ds = load_data(settings['data'], val=0)
+    ds = load_data(settings['data'], val=0, size=settings.get('size'))
     smaller(ds.shape, 2) if settings['method'] == 'bptt_ds' else _rows(settings, ds.shape, ds.n_classes)
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0003
-def cost_text(
+def cost_of(
     settings:dict,  # complete settings
     device='cpu',   # torch device
-)->str:             # '' for an experiment that learns nothing by BPTT
+)->dict:            # see `_cost`; None for an experiment that learns nothing by BPTT
+    "Predicted time and memory, in numbers"
+    return _cost(settings, device=device) if settings['method'] in ('full', 'bptt', 'bptt_ds') else None
+
+def cost_text(
+    c:dict,  # see `cost_of`
+)->str:      # '' for None
     "Predicted time and memory, in words"
-    if settings['method'] not in ('full', 'bptt', 'bptt_ds'): return ''
-    c = _cost(settings, device=device)
-    return (f', about {c["minutes"]:.1f} minutes ({c["seconds"]:.2f} s an outer iteration), '
+    if c is None: return ''
+    return (f', about {c["minutes"]:.1f} minutes ({c["learns"]:.1f} to learn, {c["seconds"]:.2f} s an outer iteration), '
             f'{c["bytes"]/2**20:.1f} MiB of kept weights beside the activations of one step')
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0006
@@ -339,12 +373,13 @@ def _train_again(
     device='cpu',    # torch device
     nets:int=None,   # fresh networks; None is as many as were recorded
     seed:int=None,   # of their weights; None is one that the record has not used
+    progress=None,   # see `Distillation.learn`
 )->list:             # accuracy of each, percent
     "Fresh networks on what a memory recalls, by the recorded protocol"
     o = settings | dict(eval_nets=nets or settings['eval_nets'])
     d = Distillation(o, *load_whitened(o, None, device))
-    return d.score(memory, seed=o['seed'] + 1000 if seed is None else seed)['accuracy']
+    return d.score(memory, progress, o['seed'] + 1000 if seed is None else seed)['accuracy']
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0015
 DISTILLATION = Kind('cells', 'distillation', run_distillation, _title, _work, ('data', 'net', 'width', 'depth', 'method'), _stem,
-                    paper=_paper, fits=check_budget, cost=cost_text, again=_train_again)
+                    paper=_paper, fits=check_budget, cost=cost_of, again=_train_again)

@@ -50,3 +50,20 @@ def work(
 )->float:           # comparable between runs whose `alike` settings agree
     "A measure of the time a run takes"
     return kind_of(settings).work(settings)
+
+# %% ../../nbs/lab/experiments.ipynb #6da94c31
+def titles_of(
+    settings:list,  # complete settings of some runs
+)->list:            # their names, in order; equal only where the settings are
+    "Names that tell runs apart"
+    names = [title_of(s) for s in settings]
+    def more(name): # the settings that tell the runs of one name apart
+        alike, keys, seen = [s for s, n in zip(settings, names) if n == name], [], 1
+        for k in dict.fromkeys(k for s in alike for k in s):
+            told = len({tuple(str(s.get(q)) for q in (*keys, k)) for s in alike})
+            if told > seen: keys, seen = [*keys, k], told
+        return keys
+    keys = {n: more(n) for n in dict.fromkeys(names)}
+    return [n + ''.join(f', {k} {_brief(s.get(k))}' for k in keys[n]) for n, s in zip(names, settings)]
+
+def _brief(v): return ' then '.join(' '.join(f'{k} {w}' for k, w in part.items()) for part in v) if isinstance(v, list) else v

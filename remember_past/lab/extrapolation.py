@@ -175,7 +175,8 @@ def _work(
 )->float:    # larger for a run that takes longer
     "A measure of time: images that pass through a network, three times where the derivative comes back"
     C = o['classes_per_step'] or o['task_classes']
-    learn = o['iterations']*o['inits']*o['inner_steps']*C*o['per_class']*4*(1 if o['joint'] else 20)
+    T = o['window'] if o.get('pool') else o['inner_steps']
+    learn = o['iterations']*o['inits']*T*C*o['per_class']*4*(1 if o['joint'] else 20)
     if o['method'] in ('random', 'all'): learn = 0
     images = dict(random=o['ipc'], all=500).get(o['method'], 200)
     return float(learn + o['combinations']*o['eval_nets']*o['eval_epochs']*images*sum(map(int, o['ways'].split())))
@@ -196,7 +197,7 @@ def _check_tasks(
     o:dict, # complete settings; the data set must be present
 ):
     "`BadInput` when the classes cannot be split so, or the budget of a task has no room for its bases"
-    ds = load_data(o['data'], val=0)
+    ds = load_data(o['data'], val=0, size=o.get('size'))
     tasks = tasks_of(ds.n_classes, o['task_classes'])
     for w in o['ways'].split(): unseen_sets(tasks, int(w), 1)
     n = ds.n_classes if o['joint'] else o['task_classes']

@@ -14,7 +14,8 @@ import remember_past
 from ..errors import BadInput, check, nearest
 from ..atomic_files import open_to_others
 from ..hashes import settings_hash
-from ..data.load import DATASETS
+from ..data.own import own_kind
+from ..data.load import DATASETS, present
 from .experiments import kind_named
 from .settings import schema_named
 from .settings import complete
@@ -226,10 +227,12 @@ def known_data(
     name:str,         # a data set
     where='settings', # what asked for it, for the sentence
 ):
-    "`BadInput` unless the data set is one of ours or a file of one's own"
-    own = str(name).endswith('.npz')
-    check(own or name in DATASETS, f'unknown data set {name!r} in {where}; {nearest(name, DATASETS)}')
-    check(not own or Path(name).is_file(), f'there is no file {name}, which {where} names; give the path of an .npz file')
+    "`BadInput` unless the data set is one of ours or a path of one's own"
+    kind, folder = own_kind(name), Path(str(name)).is_dir()
+    hint = f'for the folder of that name write {name}/' if folder else nearest(str(name), DATASETS)
+    check(kind or name in DATASETS, f'unknown data set {name!r} in {where}; {hint}')
+    what = 'folder' if kind == 'folder' else 'file'
+    check(not kind or present(str(name)), f'there is no {what} {name}, which {where} names; give the path of a folder, a .csv or .npz file')
 
 # %% ../../nbs/lab/params.ipynb #3a93c7df
 def experiments_of(
@@ -249,17 +252,41 @@ def experiments_of(
     return list({settings_hash(c): c for c in found}.values())
 
 # %% ../../nbs/lab/params.ipynb #18048c93
-def read_settings(
+def read_pairs(
     pairs=(),      # KEY=VALUE, value as in YAML
     params=None,   # YAML file of settings; pairs win
-)->dict:           # complete settings of an experiment
-    "Settings from a command line; `BadInput` for an unknown one"
+)->dict:           # settings, as far as they were given
+    "Settings from a command line; `BadInput` for what is no setting"
     given = read_yaml(params) if params else {}
     for p in pairs:
         key, eq, value = p.partition('=')
         check(eq and key, f'{p!r} is not a setting; write KEY=VALUE, as ipc=1')
         given[key] = _parse_yaml(value, f'the value of {p!r}') if value else ''
-    _plain_values(given)
-    settings = schema_named('distillation')(**given)
+    return _plain_values(given)
+
+def read_settings(
+    pairs=(),      # KEY=VALUE, value as in YAML
+    params=None,   # YAML file of settings; pairs win
+)->dict:           # complete settings of an experiment
+    "Settings from a command line; `BadInput` for an unknown one"
+    settings = schema_named('distillation')(**read_pairs(pairs, params))
     known_data(settings['data'], 'the settings')
     return settings
+
+# %% ../../nbs/lab/params.ipynb #4b853243
+def row_like(
+    root,         # the repository, or the installed package
+    profile:str,  # quick, small or paper
+    name:str,     # a table or figure
+    given:dict,   # settings; data, method and ipc choose the row
+)->dict:          # settings, as far as the file gives them, under those given
+    "The settings of a table's row"
+    name, = choose(root, profile, [name])
+    params = read_params(root, profile, name)
+    check(params['kind'] == 'cells', f'{name} is no table of distillations; give another, as table1')
+    known = {**dict(data='cifar10', method='full', ipc=1), **params['defaults']}
+    want = {k: given.get(k, known[k]) for k in ('data', 'method', 'ipc')}
+    lines = [one for line in params['experiments'] for one in _spread(line)]
+    fits = [one for one in lines if all({**known, **one}.get(k) == v for k, v in want.items())]
+    base, = _expand(params | dict(experiments=[min(fits, key=len, default=want)], only={}))
+    return {**base, **given}

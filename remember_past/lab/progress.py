@@ -8,25 +8,11 @@ __all__ = ['Line']
 # %% ../../nbs/lab/progress.ipynb #98de93a8
 import contextlib, shutil, sys, time
 from fastcore.basics import patch
-from .experiments import title_of, kind_of, work
+from tqdm import tqdm
+from .distillation import learning
+from .experiments import kind_of, titles_of, work
 
-# %% ../../nbs/lab/progress.ipynb #161c390f
-def _clock(
-    seconds:float,  # a duration
-)->str:             # 0:07, 12:30, 3:02:00
-    "A duration for people"
-    m, s = divmod(int(seconds), 60)
-    return f'{m//60}:{m%60:02}:{s:02}' if m >= 60 else f'{m}:{s:02}'
-
-def _news(
-    news:dict,  # stage, done, of, and where known loss and seconds_left
-)->str:         # distil 120/400  loss 1.234  left 0:42
-    "News as text"
-    text = f'{news["stage"]} {news["done"]}/{news["of"]}'
-    if news.get('loss') is not None: text += f'  loss {news["loss"]:.3f}'
-    if news.get('seconds_left') is not None: text += f'  left {_clock(news["seconds_left"])}'
-    return text
-
+# %% ../../nbs/lab/progress.ipynb #d7d5e78b
 class _Spoken:
     "An output that never stops the work: a full disk swallows what is said, and so does an output that was closed"
     def __init__(self,
@@ -41,16 +27,83 @@ class _Spoken:
         except BrokenPipeError: raise  # whoever read it has had enough
         except (OSError, AttributeError): pass
 
+# %% ../../nbs/lab/progress.ipynb #161c390f
+class _Estimate:
+    "What the experiments of a list take, the better known the more of them have ended"
+    def __init__(self, todo, guesses=None):
+        self.guesses = [None if m is None else 60*m for m in guesses or [None]*len(todo)]  # seconds
+        self.sorts = [(s.get('kind'), *(s.get(k) for k in kind_of(s).alike)) for s in todo]
+        learned, self.works, self.took, self.under_way = [], [], {}, {}  # by experiment: seconds it took; seconds it will take in all
+        for s in todo:
+            again = 'kind' not in s and learning(s) in learned
+            if 'kind' not in s: learned.append(learning(s))
+            self.works.append(max(1, work(s | dict(iterations=0) if again else s)))
+
+    def seconds(self, i): # of experiment i; None where nothing is known
+        for known in self.took, self.under_way:
+            same = [j for j in known if self.sorts[j] == self.sorts[i]]
+            if same: return self.works[i]*sum(known[j] for j in same)/sum(self.works[j] for j in same)
+        known = {**self.under_way, **self.took}
+        guessed = [j for j in known if self.guesses[j]]
+        if self.guesses[i]: return self.guesses[i]*(sum(known[j] for j in guessed)/sum(self.guesses[j] for j in guessed) if guessed else 1)
+        return sum(known.values())/len(known) if known else None
+
+    def rest(self, others): # seconds of the experiments with these numbers together; None where nothing is known of one
+        each = [self.seconds(i) for i in others]
+        return None if None in each else sum(each)
+
+# %% ../../nbs/lab/progress.ipynb #59f2c945
+def _clock(
+    seconds:float,  # a duration
+)->str:             # 0:07, 12:30, 3:02:00
+    "A duration for people"
+    m, s = divmod(int(seconds), 60)
+    return f'{m//60}:{m%60:02}:{s:02}' if m >= 60 else f'{m}:{s:02}'
+
+def _news(
+    news:dict,   # stage, done, of, and where known loss and seconds_left
+    rest=None,   # seconds that the others will take, where that is known
+    short:int=0, # how much to leave out: 1 the loss, 2 the stage and the time of this one as well
+)->str:          # distil 120/400  loss 1.234  left 0:42, all 12:30
+    "News as text"
+    left = news.get('seconds_left')
+    text = f'{news["done"]}/{news["of"]}' if short > 1 else f'{news["stage"]} {news["done"]}/{news["of"]}'
+    if news.get('loss') is not None and not short: text += f'  loss {news["loss"]:.3f}'
+    times = [f'left {_clock(left)}'] if left is not None and (short < 2 or not rest) else []
+    return '  '.join([text, ', '.join(times + ([f'all {_clock(rest + (left or 0))}'] if rest else []))]).rstrip()
+
+class _Bar(tqdm):
+    "A line of tqdm's that says what it is told, in the width that there is"
+    monitor_interval = 0
+    def __init__(self, out, position=None):
+        super().__init__(file=out, position=position, leave=False, mininterval=0, bar_format='{desc}')
+
+    def say(self, title, news=None, rest=None):
+        self.ncols = width = shutil.get_terminal_size().columns - 1
+        texts = [_news(news, rest, short) for short in range(3)] if news else ['']
+        text = next((t for t in texts if len(t) + 14 <= width), texts[-1])
+        room = width - len(text) - 2
+        if len(title) > room: title = title[:max(0, room - 2)] + '..'
+        whole = lambda t: t.replace('{', '{{').replace('}', '}}')
+        gap = ' {bar:10} ' if news and room - len(title) > 11 else '  '
+        self.bar_format = (whole(title) + gap + whole(text))[:None if 'bar' in gap else width].rstrip()
+        if news: self.n, self.total = news['done'], max(1, news['of'])
+        self.refresh()
+
+# %% ../../nbs/lab/progress.ipynb #00798bca
 class Line:
     "A live line of progress over several experiments"
     def __init__(self,
         todo:list,        # settings of the experiments that will be made, in order
         out=None,         # where to write; None is standard output
         every:float=30,   # seconds between lines where the output is no terminal
+        guesses=None,     # minutes that each will take, as far as records say
+        titles=None,      # their names; None: from the settings
     ):
         self.todo, self.out, self.every = todo, _Spoken(out or sys.stdout), every
         self.live = self.out.isatty()
-        self.shown, self.paces, self.took = -float('inf'), {}, []  # seconds per unit of `work`, by sort; seconds of each that has ended
+        self.shown, self.titles, self.bar = -float('inf'), titles or titles_of(todo), None
+        self.guess = _Estimate(todo, guesses) if len(todo) > 1 else None
 
 # %% ../../nbs/lab/progress.ipynb #47d77372
 @patch
@@ -59,27 +112,29 @@ def start(self:Line,
 ):
     "An experiment begins"
     self.i, self.began = i, time.monotonic()
-    self.title = f'run {i+1} of {len(self.todo)}  {title_of(self.todo[i])}'
-    if not self.live: self.write(self.title)
+    self.title = f'run {i+1} of {len(self.todo)}  {self.titles[i]}' if len(self.todo) > 1 else self.titles[i]
+    if self.live: self.bar = _Bar(self.out); self.bar.say(self.title)
+    else: self.write(self.title)
 
 @patch
 def write(self:Line,
     text:str,        # one line
-    end:bool=False,  # keep it, and go to the next line?
 ):
-    "Show a line, over the last one where that is possible"
-    self.out.write(f'\r\x1b[K{text}' + '\n'*end if self.live else f'{text}\n')
-    self.out.flush()
-
-# %% ../../nbs/lab/progress.ipynb #770a4ae8
-def _sort(s): return (s.get('kind'), *(s.get(k) for k in kind_of(s).alike))  # experiments whose `work` can be compared
+    "Write a line that stays"
+    self.close()
+    self.out.write(f'{text}\n'); self.out.flush()
 
 @patch
-def rest(self:Line)->float: # seconds; None before any experiment has ended
+def close(self:Line):
+    "Take the live line away"
+    if self.bar is not None: self.bar.close()
+    self.bar = None
+
+# %% ../../nbs/lab/progress.ipynb #770a4ae8
+@patch
+def rest(self:Line)->float: # seconds; None where nothing is known
     "What the experiments to come will take"
-    if not self.took: return None
-    usual = sum(self.took)/len(self.took)
-    return sum(self.paces[_sort(s)]*work(s) if _sort(s) in self.paces else usual for s in self.todo[self.i+1:])
+    return self.guess.rest(range(self.i + 1, len(self.todo))) if self.guess else None
 
 @patch
 def __call__(self:Line,
@@ -87,9 +142,12 @@ def __call__(self:Line,
 ):
     "News from the experiment"
     now, last = time.monotonic(), news['done'] == news['of']
+    if self.guess and news['stage'] == 'distil' and news.get('seconds_left') is not None:
+        self.guess.under_way = {self.i: now - self.began + news['seconds_left']}
     if now - self.shown < (0.2 if self.live else self.every) and not (last and self.live): return
-    self.shown, rest = now, self.rest()
-    self.write(f'{self.title}  {_news(news)}' + (f'  others about {_clock(rest)}' if rest else ''))
+    self.shown = now
+    if self.bar is not None: self.bar.say(self.title, news, self.rest())
+    else: self.write(f'{self.title}  {_news(news, self.rest())}')
 
 @patch
 def end(self:Line,
@@ -97,9 +155,8 @@ def end(self:Line,
 ):
     "An experiment has ended"
     took = time.monotonic() - self.began
-    self.took.append(took)
-    self.paces[_sort(self.todo[self.i])] = took/max(1, work(self.todo[self.i]))
-    self.write(f'{self.title}  {text}  {_clock(took)}', end=True)
+    if self.guess: self.guess.took[self.i] = took; self.guess.under_way = {}
+    self.write(f'{self.title}  {text}  {_clock(took)}')
 
 # %% ../../nbs/lab/progress.ipynb #d3979964
 class Board:
@@ -109,13 +166,15 @@ class Board:
         workers:int,     # how many lines
         out=None,        # where to write; None is standard output
         every:float=30,  # seconds between lines where the output is no terminal
+        guesses=None,    # minutes that each will take, as far as records say
     ):
         self.todo, self.out, self.every = todo, _Spoken(out or sys.stdout), every
         self.live = self.out.isatty()
-        self.lines, self.shown, self.drawn = [f'worker {w+1}  starts' for w in range(workers)], -float('inf'), 0
-        self.begun, self.rest, self.ended = {}, {}, {}  # by experiment: when it began, seconds it still wants, seconds it took
+        self.lines, self.shown, self.bars = [(f'worker {w+1}  starts', None) for w in range(workers)], -float('inf'), []
+        self.begun, self.rest, self.guess = {}, {}, _Estimate(todo, guesses)  # by experiment: when it began, seconds it still wants
+        self.ended, self.titles = self.guess.took, titles_of(todo)
 
-    def title(self, i): return f'run {i+1} of {len(self.todo)}  {title_of(self.todo[i])}'
+    def title(self, i): return f'run {i+1} of {len(self.todo)}  {self.titles[i]}'
 
 # %% ../../nbs/lab/progress.ipynb #f6f6cdec
 @patch
@@ -124,7 +183,7 @@ def start(self:Board,
     i:int,  # number of the experiment
 ):
     "A worker begins an experiment"
-    self.begun[i], self.lines[w] = time.monotonic(), f'worker {w+1}  {self.title(i)}'
+    self.begun[i], self.lines[w] = time.monotonic(), (f'worker {w+1}  {self.title(i)}', None)
     self.show()
 
 @patch
@@ -135,7 +194,7 @@ def __call__(self:Board,
 ):
     "News from a worker"
     if news.get('seconds_left') is not None: self.rest[i] = news['seconds_left']
-    self.lines[w] = f'worker {w+1}  {self.title(i)}  {_news(news)}'
+    self.lines[w] = f'worker {w+1}  {self.title(i)}', news
     self.show()
 
 @patch
@@ -148,21 +207,18 @@ def end(self:Board,
     self.ended[i] = time.monotonic() - self.begun.get(i, time.monotonic())
     self.rest.pop(i, None)
     self.keep(f'{self.title(i)}  {text}  {_clock(self.ended[i])}')
-    self.lines[w] = f'worker {w+1}  waits'
+    self.lines[w] = f'worker {w+1}  waits', None
     self.show()
 
 # %% ../../nbs/lab/progress.ipynb #d8964535
 @patch
 def seconds_left(self:Board)->float:  # None while nothing is known
     "Time left for everything"
-    done = sum(work(self.todo[i]) for i in self.ended)
-    if done: pace = sum(self.ended.values())/done
-    else:
-        known = [(self.rest[i] + time.monotonic() - self.begun[i], work(self.todo[i])) for i in self.rest if i in self.begun]
-        if not known: return None
-        pace = sum(s for s, _ in known)/max(1, sum(w for _, w in known))
+    now = time.monotonic()
+    self.guess.under_way = {i: now - self.begun[i] + s for i, s in self.rest.items() if i in self.begun}
     left = [i for i in range(len(self.todo)) if i not in self.ended]
-    return sum(self.rest[i] if i in self.rest else pace*work(self.todo[i]) for i in left)/max(1, min(len(self.lines), len(left)))
+    rest = self.guess.rest([i for i in left if i not in self.rest])
+    return None if rest is None else (rest + sum(self.rest.values()))/max(1, min(len(self.lines), len(left)))
 
 @patch
 def total(self:Board)->str:  # one line
@@ -174,8 +230,8 @@ def total(self:Board)->str:  # one line
 @patch
 def erase(self:Board):
     "Take the live lines away"
-    if self.live and self.drawn: self.out.write(f'\x1b[{self.drawn}F\x1b[J')
-    self.drawn = 0
+    for bar in reversed(self.bars): bar.close()
+    self.bars = []
 
 @patch
 def keep(self:Board,
@@ -191,8 +247,9 @@ def show(self:Board,
 ):
     "Write all lines, not too often"
     if not now and time.monotonic() - self.shown < (.2 if self.live else self.every): return
-    self.erase(); self.shown = time.monotonic()
-    width = shutil.get_terminal_size().columns - 1 if self.live else None
-    lines = [*self.lines, self.total()]
-    self.out.write(''.join(f'{s[:width]}\n' for s in lines)); self.out.flush()
-    self.drawn = len(lines)
+    self.shown, lines = time.monotonic(), [*self.lines, (self.total(), None)]
+    if not self.live:
+        self.out.write(''.join(f'{title}  {_news(news)}\n' if news else f'{title}\n' for title, news in lines)); self.out.flush()
+        return
+    if not self.bars: self.bars = [_Bar(self.out, k) for k in range(len(lines))]
+    for bar, (title, news) in zip(self.bars, lines): bar.say(title, news)

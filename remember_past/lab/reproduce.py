@@ -12,8 +12,8 @@ from ..errors import check
 from ..atomic_files import check_writable
 from ..data.load import data_root, pick_device, present
 from .runs import find_records, sweep
-from .experiments import title_of, kind_of
-from .distillation import learning
+from .experiments import kind_of, titles_of
+from .distillation import cost_text, learning
 from .params import PROFILES, address, choose, in_clone, repo_root, root_and_runs
 from .tables import aligned, bring_back, check_publishable, memory_path, paper_number, pm, publish, paper_numbers, results
 from .papermill import execute, figures_folder, notebook_values
@@ -45,10 +45,11 @@ def _survey(
 def _predicted(
     settings:dict,  # complete settings of an experiment
     device='cpu',   # torch device
-)->str:             # '' where nothing can be said before a run
-    "Predicted time and memory of an experiment, in words"
+)->tuple:           # minutes or None; '' or time and memory in words
+    "Predicted time and memory of an experiment that can be timed before it runs"
     cost = kind_of(settings).cost
-    return cost(settings, device) if cost else ''
+    found = cost(settings, device) if cost else None
+    return (found['minutes'], cost_text(found)) if found else (None, '')
 
 # %% ../../nbs/lab/reproduce.ipynb #4be7e6fb
 def _announce(
@@ -60,15 +61,18 @@ def _announce(
     "Say what is there, what is missing and how long it may take"
     records = [r['record'] for r in found if r['record']]
     todo = [r for r in found if r['state'] == 'missing']
-    guesses = [None if r.get('learned') else expected_minutes(r['settings'], records) for r in todo]
-    for r in found:
-        guess = guesses[todo.index(r)] if r in todo else None
-        cost = f', about {guess:.1f} minutes' if guess else ''
-        if r in todo and device: cost = _predicted(r['settings'], device) or cost
-        if r.get('learned'): cost = ', its memory is there and is only evaluated'
-        say(f'{title_of(r["settings"])}: {r["state"]}{cost}')
+    for r, name in zip(found, titles_of([r['settings'] for r in found])):
+        r['guess'], cost = expected_minutes(r['settings'], records) if r in todo else None, ''
+        if r['guess']: cost = f', about {r["guess"]:.1f} minutes'
+        if r in todo and device and not r.get('learned'):
+            minutes, words = _predicted(r['settings'], device)
+            r['guess'], cost = minutes or r['guess'], words or cost
+        if r.get('learned'): r['guess'], cost = None, ', its memory is there and is only evaluated'
+        say(f'{name}: {r["state"]}{cost}')
     n = {s: sum(r['state'].startswith(s) for r in found) for s in ('there', 'missing', 'skipped')}
-    cost = f', about {sum(guesses)/min(workers, len(todo)):.1f} minutes in all' if todo and all(guesses) else ''
+    known = [r['guess'] for r in todo if r['guess']]
+    cost = f', about {sum(known)/min(workers, len(todo)):.1f} minutes in all' if known else ''
+    if known and len(known) < len(todo): cost += f' for those of which something is known ({len(known)} of {len(todo)})'
     say(f'{len(found)} experiments: {n["there"]} there, {n["missing"]} to make, {n["skipped"]} skipped{cost}')
 
 # %% ../../nbs/lab/reproduce.ipynb #cd2bf224
@@ -83,17 +87,6 @@ def _in_minutes(
                      'remove the folder of runs instead')
     return time.monotonic() + 60*minutes
 
-# %% ../../nbs/lab/reproduce.ipynb #6fa932f4
-def _distinct(
-    settings:list,  # complete settings of some experiments
-)->list:            # their names, with what differs where the name alone is the same
-    "Names that tell experiments apart"
-    names = [title_of(s) for s in settings]
-    alike = {n: [s for s, m in zip(settings, names) if m == n] for n in names}
-    differing = lambda some: [k for k in dict.fromkeys(k for s in some for k in s) if len({str(s.get(k)) for s in some}) > 1]
-    differ = {n: differing(some) for n, some in alike.items()}
-    return [n + ''.join(f', {k} {s.get(k)}' for k in differ[n][:3]) for n, s in zip(names, settings)]
-
 # %% ../../nbs/lab/reproduce.ipynb #64d3a31a
 def _report(
     found:list,      # see `_survey`
@@ -107,7 +100,7 @@ def _report(
         rec = r['record'] or {}
         ours, paper = pm((rec.get('mean'), rec.get('std'))), pm(paper_number(r['settings'], numbers))
         return [name, ours, paper, f'{rec["minutes"]:.1f}' if rec.get('minutes') is not None else '-', r['state']]
-    rows = map(row, found, _distinct([r['settings'] for r in found]))
+    rows = map(row, found, titles_of([r['settings'] for r in found]))
     say('\n' + aligned([['experiment', 'ours, %', 'paper, %', 'minutes', 'state'], *rows]))
     if not notebooks: return
     rows = [[n['name'], f'{n["seconds"]:.0f}', n['state'], ' '.join(n['files']) or '-'] for n in notebooks]

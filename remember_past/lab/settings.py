@@ -15,7 +15,8 @@ from fastcore.basics import store_attr
 from ..errors import BadInput, check, nearest
 from ..data.augment import Augment
 from ..data.whiten import WHITENINGS
-from ..data.files import DATASETS, content_digest
+from ..data.own import own_kind
+from ..data.files import DATASETS, content_digest, present
 from ..nets import NETS
 from ..curricula import CURRICULUM, check_stages
 from ..distill_settings import OUTER, check_loop
@@ -86,8 +87,9 @@ METHOD_TITLES = dict(
 
 # %% ../../nbs/lab/settings.ipynb #5e77000e
 _DATA = dict(
-    data=_anything('data set', 'a name, or the path of an .npz file'),
-    content=Setting('digest of what a data file of your own holds; found when left out', '16 hexadecimal digits',
+    data=_anything('data set', 'a name, or the path of a folder of images, a .csv table or an .npz file'),
+    size=_whole('height and width that images of your own are scaled to', none='as they are'),
+    content=Setting('digest of what data files of your own hold; found when left out', '16 hexadecimal digits',
                     lambda v: isinstance(v, str) and len(v) == 16, 'a data set known by name'),
     val=_number('share of the training set that is split off for validation', least=0, below=1),
     select=_flag('leave the test set alone: learn without the validation split, score on it'),
@@ -199,7 +201,7 @@ _STREAM = dict(
     kind=_name('kind of experiment', ('continual',)),
     benchmark=_name('stream of tasks', BENCHMARKS, noun='benchmark'),
     method=_name('learner', STREAM_LEARNERS, noun='learner'),
-    data=_anything('data set', 'a name, or the path of an .npz file', none="the benchmark's own"),
+    data=_anything('data set', 'a name, or a path of your own', none="the benchmark's own"),
     tasks=_whole('tasks of the stream', none="the benchmark's number"), per_task=_whole('samples of a task', none="the benchmark's number"),
     select=_flag('stream nine tenths of the training set, test on the other tenth'),
     seed=_whole('first seed', 0), seeds=_whole('how many seeds run side by side'),
@@ -275,7 +277,7 @@ class _Schema:
 # %% ../../nbs/lab/settings.ipynb #05a68ca3
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
-OPTIONS = dict(content=None, start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
+OPTIONS = dict(size=None, content=None, start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
     **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'centre', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
@@ -304,8 +306,7 @@ class _Distillation(_Schema):
         return {k: v for k, v in o.items() if k not in later or k in own or v != later[k]}
 
 def _content(o): # of a data file that is there; what a record says about one stands
-    own = str(o['data']).endswith('.npz') and Path(o['data']).expanduser().is_file()
-    return o['content'] or (content_digest(o['data']) if own else None)
+    return o['content'] or (content_digest(o['data']) if own_kind(o['data']) and present(o['data']) else None)
 
 def _check_loops(o): # those of all stages
     if o['method'] not in LEARNERS:
@@ -317,13 +318,14 @@ class _Extrapolation(_Distillation):
         'The memory': {**_MEMORY, 'method': _name('what is learned', [m for m in METHOD_TITLES if 'ceiling' not in m], noun='method')}}
     first = ('method', 'ipc')
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
+    later = ('size', 'content', 'start', *CURRICULUM)  # of the options, those of a task
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
-    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS or k in ('content', 'start')}, **changed}
+    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS}, **{k: OPTIONS[k] for k in later}, **changed}
 
     def protocol(self, changes): return {}
     def known(self, changes):
         known = {**super().known({**self.changed, **changes}), **self.changed}
-        return {k: v for k, v in known.items() if k not in OPTIONS or k in ('content', 'start')}
+        return {k: v for k, v in known.items() if k not in OPTIONS or k in self.later}
     def settle(self, o, changes):
         return super().settle({**o, 'ways': str(o['ways'])}, changes)
 
@@ -450,8 +452,8 @@ class Kind:
         file:Callable,        # settings -> how a committed record is called, without the hash
         paper:Callable=None,  # (settings, published numbers) -> [mean, spread] or None
         fits:Callable=None,   # settings -> nothing; raises BadInput where data and settings do not go together
-        cost:Callable=None,   # (settings, device) -> predicted time and memory in words
-        again:Callable=None,  # (settings, memory, device, nets, seed) -> accuracies of networks trained again
+        cost:Callable=None,   # (settings, device) -> predicted `minutes`, and more for `cost_text`; or None
+        again:Callable=None,  # (settings, memory, device, nets, seed, progress) -> accuracies of networks trained again
     ):
         store_attr()
         self.settings = schema_named(schema)

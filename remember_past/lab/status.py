@@ -11,7 +11,7 @@ from pathlib import Path
 from ..hashes import settings_hash
 from ..data.load import present
 from .runs import Run, failure, find_records
-from .experiments import title_of, run_of
+from .experiments import run_of, titles_of
 from .workers import expected_minutes
 from .params import PROFILES, choose, experiments_of, root_and_runs
 from .tables import aligned
@@ -67,7 +67,8 @@ def status_text(
     kinds = ('done', 'running', 'failed', 'begun', 'missing')
     n = {k: sum(r['state'].startswith(k) for r in rows) for k in kinds}
     minutes = lambda r: '-' if r['minutes'] is None else f'{r["minutes"]:.1f}' if r['state'] == 'done' else f'about {r["minutes"]:.1f}'
-    table = aligned([['experiment', 'minutes', 'state'], *([title_of(r['settings']), minutes(r), r['state']] for r in rows)])
+    names = titles_of([r['settings'] for r in rows])
+    table = aligned([['experiment', 'minutes', 'state'], *([name, minutes(r), r['state']] for name, r in zip(names, rows))])
     todo = [r for r in rows if r['state'] != 'done']
     hours, unknown = sum(r['left'] or 0 for r in todo)/60, sum(r['left'] is None for r in todo)
     cost = f'; about {hours:.1f} hours left for one process' if unknown < len(todo) else ''

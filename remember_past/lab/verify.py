@@ -80,13 +80,14 @@ def verify(
     device='cpu',    # torch device
     nets:int=None,   # fresh networks; None is as many as were recorded
     seed:int=None,   # of their weights; None is one that the record has not used
+    progress=None,   # see `Line`
 )->dict:             # ok (None where nothing can be compared), text
     "Train again and compare"
     again = kind_of(settings).again
     if not again: return dict(ok=None, text='its files agree; a run of this kind is verified by making it again')
     data = settings['data']
     if not present(data): return dict(ok=None, text=f'its files agree; the data set {data} is not here, so nothing was trained')
-    new = again(settings, memory, pick_device(device), nets, seed)
+    new = again(settings, memory, pick_device(device), nets, seed, progress)
     far, apart = _allowed(old, new), abs(statistics.mean(old) - statistics.mean(new))
     spread = lambda a: pm((statistics.mean(a), statistics.stdev(a) if len(a) > 1 else None))
     said = f'recorded {spread(old)}, again {spread(new)}'

@@ -38,6 +38,7 @@ def _in_time(
     "Pass news on; after the last step that fits, raise `_OutOfTime`"
     def tell(news):
         if progress: progress(news)
+        if news.get('between'): return  # what has no checkpoint is not cut off
         left, steps = news.get('seconds_left'), news['of'] - news['done']
         step = left/steps if left and steps else 0
         if until and steps and time.monotonic() + step > until: raise _OutOfTime
@@ -84,7 +85,7 @@ def make_in_turn(
 ):
     "Make experiments one after the other, those first that nobody else works on"
     settings = [r['settings'] for r in todo]
-    line, waiting = Line(settings, out), list(range(len(todo)))
+    line, waiting = Line(settings, out, guesses=[r.get('guess') for r in todo]), list(range(len(todo)))
     for r in todo: r['state'] = NOT_FINISHED
     while waiting and not (until and time.monotonic() > until):
         i = _pick(waiting, settings, runs)
@@ -205,7 +206,7 @@ class Crew:
         self.todo, self.runs, self.device, self.fresh, self.until = todo, Path(runs), str(device), fresh and os.urandom(8).hex(), until
         self.settings, self.waiting, self.events = [r['settings'] for r in todo], list(range(len(todo))), queue.Queue()
         self.size = max(1, min(workers, len(todo)))
-        self.board, self.crew = Board(self.settings, self.size, out), {}  # crew: number -> Worker
+        self.board, self.crew = Board(self.settings, self.size, out, guesses=[r.get('guess') for r in todo]), {}  # crew: number -> Worker
         self.furthest, self.deaths = {}, {}  # by experiment: its last stage and step; deaths since
         for r in todo: r['state'] = NOT_FINISHED
 

@@ -108,7 +108,7 @@ class Explorer:
         self.picture = w.Image(format='png', layout=w.Layout(flex='0 0 auto', align_self='flex-start', margin='0 0 0 1rem'))
         self.picture.add_class('rp-pixels')
         sharp = w.HTML('<style>.rp-pixels { image-rendering: pixelated; }</style>', layout=w.Layout(display='none'))
-        self.box = w.HBox([w.VBox([self.y, self.j, *self.sliders, self.reset_button]), self.picture, sharp])
+        self.box = w.HBox([w.VBox([self.y, self.j, *self.sliders, self.reset_button]), self.picture, sharp]).add_class('rp-explorer')
         for s in (self.y, self.j): s.observe(lambda _: self.reset(), 'value')
         for s in self.sliders: s.observe(lambda _: self.moved(), 'value')
         self.reset_button.on_click(lambda _: self.reset())

@@ -63,7 +63,7 @@ def draw(self:TrainingMonitor):
         self.bar = w.IntProgress(min=0, max=self.distiller.o['iterations'], layout=w.Layout(width='30rem'))
         self.said = w.HTML()
         self.pictures = [w.Image(format='png', layout=w.Layout(align_self='flex-start', flex='0 0 auto')) for _ in range(2)]
-        self.box = w.VBox([self.bar, self.said, *self.pictures])
+        self.box = w.VBox([self.bar, self.said, *self.pictures]).add_class('rp-monitor')
         if frontend():
             from IPython.display import display
             display(self.box)

@@ -89,7 +89,7 @@ class BudgetPlanner:
         self.said, self.picture = w.HTML(layout=w.Layout(max_width='40rem')), w.Image(format='png', layout=w.Layout(flex='0 0 auto'))
         self.controls = [self.data, self.ipc, self.K, self.scale, self.width, self.inner_steps]
         self.picture.layout.align_self = 'flex-start'
-        self.box = w.VBox([w.HBox([w.VBox(self.controls), self.picture]), self.said])
+        self.box = w.VBox([w.HBox([w.VBox(self.controls), self.picture]), self.said]).add_class('rp-planner')
         self._range(scale)
         for c in self.controls: c.observe(lambda change: self.changed(), 'value')
         self.draw()
