@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whitening', 'ConvNet', 'MLP', 'make_net',
-           'fresh_params', 'Memory', 'budget', 'rows_for', 'coefficients', 'mix', 'steps_for', 'unroll', 'end_loss',
-           'draw_batches', 'train', 'generator', 'distill', 'Distiller', 'evaluate', 'BadInput', 'show_images',
-           'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore', 'budget_planner',
-           'TrainingMonitor']
+           'fresh_params', 'Memory', 'budget', 'rows_for', 'coefficients', 'mix', 'Decoded', 'check_laws',
+           'known_kinds', 'steps_for', 'unroll', 'end_loss', 'draw_batches', 'train', 'generator', 'distill',
+           'Distiller', 'evaluate', 'BadInput', 'show_images', 'show_memory', 'plot_history', 'similarity_matrix',
+           'plot_similarity', 'explore', 'budget_planner', 'TrainingMonitor']
 
 # %% ../nbs/all.ipynb #a11d0004
 from .errors import BadInput
@@ -17,6 +17,8 @@ from .nets import ConvNet, MLP, fresh_params, make_net
 from .addressing import coefficients, mix
 from .memory import Memory
 from .budget import budget, rows_for
+from .memories.decoded import Decoded, check_laws
+from .memories.overview import known_kinds
 from .engine.choose import steps_for
 from .bptt import draw_batches, end_loss, unroll
 from .train import generator, train
@@ -31,6 +33,7 @@ from .show.planner import budget_planner
 _all_ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_whitening', # data
          'ConvNet', 'MLP', 'make_net', 'fresh_params',                   # networks
          'Memory', 'budget', 'rows_for', 'coefficients', 'mix',          # the memory
+         'Decoded', 'check_laws', 'known_kinds',                         # memories of other shapes
          'steps_for', 'unroll', 'end_loss', 'draw_batches', 'train', 'generator', # the inner loop
          'distill', 'Distiller', 'evaluate', 'BadInput',                 # the outer loop, and what it was worth
          'show_images', 'show_memory', 'plot_history', 'similarity_matrix', 'plot_similarity', 'explore', # pictures

@@ -84,10 +84,11 @@ def plan(self:Distiller,
 @patch
 def recalled(self:Distiller,
     labels:Tensor,  # labels that were drawn (n,) or (n, …)
-)->tuple:           # images (n*r, C, H, W), differentiable in the memory; the label of each
+)->tuple:           # images (n*r, C, H, W), differentiable in the memory; the label of each, or its learned row
     "The synthetic set for some labels"
     labels = labels.to(self.x.device)
-    return self.memory.recall(self.ask.vectors(labels))[0], labels.repeat_interleave(self.memory.r, 0)
+    X, Y = self.memory.recall(self.ask.vectors(labels))
+    return X, Y if self.memory.soft else labels.repeat_interleave(self.memory.r, 0)
 
 @patch
 def outer_loss(self:Distiller,

@@ -71,7 +71,8 @@ def check_real(
     for what, t in ('images', x), ('labels', y):
         check(isinstance(t, Tensor), f'real {what} are a {type(t).__name__}; give a tensor (torch.as_tensor makes one)')
     check(len(x)==len(y)>0, f'there are {len(x)} real images and {len(y)} labels; give as many of each, and at least one')
-    check(x.dtype==memory.bases.dtype, f'real images are {x.dtype} but the memory is {memory.bases.dtype}; they must agree')
+    dtype = memory.parameters()[0].dtype
+    check(x.dtype==dtype, f'real images are {x.dtype} but the memory is {dtype}; they must agree')
     shape, C = tuple(x.shape[1:]), memory.d_y
     check(shape==memory.shape, f'real images have shape {shape} but the memory recalls {memory.shape}; they must agree')
     whole = not (y.is_floating_point() or y.dtype is torch.bool)

@@ -21,6 +21,10 @@ from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing
 # %% ../nbs/02_memory.ipynb #b8a7fd01
 class Memory:
     "`bases` and the coefficients that mix them: a data set made small"
+    kinds = {}           # memories of other shapes, by name: each subclass is entered when it is defined
+    name, soft = '', False  # of a subclass; are labels recalled that are learned with the images?
+    def __init_subclass__(cls):
+        if cls.name: Memory.kinds[cls.name] = cls
     def __init__(self,
         bases:Tensor,        # bases (K, C, h, w)
         coefs:Tensor=None,   # addressing matrices (r, d_y, K); None: free images, `K/len(classes)` of each class
@@ -71,6 +75,11 @@ def parameters(self:Memory)->list: # the learned tensors: the bases, and the coe
 def floats(self:Memory)->int:
     "Left side of Eq. 4: floats of bases and addressing matrices"
     return sum(p.numel() for p in self.parameters())
+
+@patch(as_prop=True)
+def bytes(self:Memory)->int:
+    "What the tables take in a file, whitening and labels left out"
+    return sum(p.numel()*p.element_size() for p in self.parameters())
 
 # %% ../nbs/02_memory.ipynb #0cafd015
 @patch
@@ -194,6 +203,11 @@ def to(self:Memory,
 
 # %% ../nbs/02_memory.ipynb #c63c9006
 @patch
+def stored(self:Memory)->tuple: # tensors and header entries, by name
+    "List what goes into a file, beside whitening, class names and `meta`"
+    return {k: t for k, t in dict(bases=self.bases, coefs=self.coefs, labels=self.labels).items() if t is not None}, dict(scale=self.scale)
+
+@patch
 def save(self:Memory,
     path,            # file name, usually *.safetensors; its folder is made
     extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` ignores them
@@ -208,7 +222,12 @@ def load(cls:Memory,
     room:int=ROOM,   # bytes that the images of all its queries may take
 )->Memory:           # the memory with its whitening and `meta`
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
-    return cls(**read_memory(path, sha256, room))
+    found = read_memory(path, sha256, room)
+    kind = found.pop('kind', None)
+    if kind is None: return Memory(**found)
+    check(kind in cls.kinds, f'{path} holds a memory of the kind {kind!r}, which nobody has defined yet; '
+          'import remember_past.all, or the module that defines it')
+    return cls.kinds[kind].restored(path, **found)
 
 # %% ../nbs/02_memory.ipynb #5b0c9a11
 @patch(cls_method=True)

@@ -24,10 +24,10 @@ def write_memory(
     extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `read_memory` ignores them
 )->Path:             # the same path
     "Write a memory, its whitening, class names and `meta` to one file, at once or not at all"
-    tensors = {k: t for k, t in dict(bases=memory.bases, coefs=memory.coefs, labels=memory.labels).items() if t is not None}
+    tensors, own = memory.stored()
     white, more = memory.whitening.state() if memory.whitening is not None else (None, {})
     tensors = {**(extra or {}), **tensors, **{f'whitening.{k}': t for k, t in more.items()}}
-    head = dict(format=_FORMAT, scale=memory.scale, classes=memory.classes, whitening=white, meta=memory.meta, digest=digest(tensors))
+    head = dict(format=_FORMAT, **own, classes=memory.classes, whitening=white, meta=memory.meta, digest=digest(tensors))
     return write_tensors(path, tensors, head)
 
 # %% ../nbs/memory_file.ipynb #8eea2ce8
@@ -41,6 +41,7 @@ def _fault(
     "What can't be about a memory"
     bases, coefs, labels = (tensors.get(k) for k in ('bases', 'coefs', 'labels'))
     classes, scale, meta = (head.get(k) for k in ('classes', 'scale', 'meta'))
+    if 'kind' in head: return '' if isinstance(classes, list) and isinstance(meta, dict) else 'has an impossible header'  # its kind knows more
     mine = [t for t in (bases, coefs, labels) if t is not None]
     if any(t.dtype not in (torch.float32, torch.float64) or t.dtype != bases.dtype or not t.numel() for t in mine):
         return 'has tensors that are empty or not of one floating-point type'
@@ -68,12 +69,12 @@ def read_memory(
     path,            # file written by `write_memory`
     sha256:str=None, # digest of the whole file, where a record keeps it
     room:int=ROOM,   # bytes that the images of all its queries may take
-)->dict:             # bases, coefs, scale, classes, whitening, meta, labels: the arguments of `Memory`
+)->dict:             # the arguments of `Memory`, or `kind` and what a memory of that kind is restored from
     "Read a memory file and check it; raises `BadInput` for one that is damaged or not a memory"
     head, tensors = read_tensors(path, sha256)
     try: head = parse_json(head.get('remember_past', '{}'))
     except ValueError: head = {}
-    ours = isinstance(head, dict) and head.get('format')==_FORMAT and 'bases' in tensors
+    ours = isinstance(head, dict) and head.get('format')==_FORMAT and ('bases' in tensors or isinstance(head.get('kind'), str))
     check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
     same = head.get('digest')==digest(tensors)
     check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
@@ -82,5 +83,6 @@ def read_memory(
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
     try: white = whitening_from(head['whitening'], white) if head['whitening'] else None
     except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None
-    return dict(bases=tensors['bases'], coefs=tensors.get('coefs'), scale=head['scale'], classes=head['classes'],
-                whitening=white, meta=head['meta'], labels=tensors.get('labels'))
+    more = dict(classes=head['classes'], whitening=white, meta=head['meta'])
+    if 'kind' in head: return dict(kind=head['kind'], head=head, tensors=tensors, **more)
+    return dict(bases=tensors['bases'], coefs=tensors.get('coefs'), scale=head['scale'], labels=tensors.get('labels'), **more)

@@ -68,6 +68,9 @@ def start(self:Distillation)->Memory: # None for methods that train on the real 
     o, ds = self.o, self.ds
     if o['method'] in ON_REAL: return None
     args = dict(ipc=o['ipc'], shape=ds.shape, classes=ds.classes, seed=o['seed'], whitening=self.white)
+    if kind := Memory.kinds.get(o['method']):
+        args |= dict(start=o.get('start', 'noise'), x=ds.x_train, y=ds.y_train, **_of_kind(o, kind))
+        return kind.begin(budget(args.pop('ipc'), ds.shape, ds.n_classes), **args)
     if o.get('start')=='real':
         floats = budget(o['ipc'], ds.shape, ds.n_classes)
         return Memory.from_images(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, scale=o['scale'],
@@ -79,6 +82,9 @@ def start(self:Distillation)->Memory: # None for methods that train on the real 
         return Memory.per_class(**args, images=first_images(o['method'], ds.x_train, ds.y_train, ds.n_classes, o['ipc'], o['seed']))
     picks = ClassSampler(ds.y_train, ds.n_classes).draw(o['ipc'], torch.arange(ds.n_classes), generator(o['seed'], 'random'))
     return Memory.per_class(**args, images=ds.x_train[picks])
+
+def _of_kind(o, kind): # the settings that a memory of another shape begins with
+    return dict(bits=o.get('bits', 32), soft=o.get('soft', False)) | {k: o[k] for k in kind.options}
 
 # %% ../../nbs/lab/distillation.ipynb #5c8e7e68
 @patch
@@ -144,6 +150,8 @@ def protocol_of(
 
 # %% ../../nbs/lab/distillation.ipynb #c7f5f890
 def _rows(o, shape, n_classes): # images that a memory recalls for each class, before there is one
+    if kind := Memory.kinds.get(o['method']):
+        return kind.begin(budget(o['ipc'], shape, n_classes), shape, [*range(n_classes)], **_of_kind(o, kind)).r
     if o['method']!='full': return o['ipc']*(4 if o['method']=='bptt_ds' else 1)
     return rows_for(o['bases'], budget(o['ipc'], shape, n_classes), shape, n_classes, o['scale'])
 
@@ -294,7 +302,7 @@ def check_budget(
     settings:dict,  # complete; its data set must be present
 ):
     "`BadInput` when the budget of Eq. 4 has no room for these bases, or images cannot be halved"
-    if settings['method'] not in ('full', 'bptt_ds'): return
+    if settings['method'] not in ('full', 'bptt_ds', *Memory.kinds): return
     ds = load_data(settings['data'], val=0, size=settings.get('size'))
     smaller(ds.shape, 2) if settings['method'] == 'bptt_ds' else _rows(settings, ds.shape, ds.n_classes)
 
@@ -304,7 +312,7 @@ def cost_of(
     device='cpu',   # torch device
 )->dict:            # see `_cost`; None for an experiment that learns nothing by BPTT
     "Predicted time and memory, in numbers"
-    return _cost(settings, device=device) if settings['method'] in ('full', 'bptt', 'bptt_ds') else None
+    return _cost(settings, device=device) if settings['method'] in ('full', 'bptt', 'bptt_ds', *Memory.kinds) else None
 
 def cost_text(
     c:dict,  # see `cost_of`
@@ -344,8 +352,8 @@ def _work(
 )->float:           # image passes: inner steps of the distillation, epochs of the evaluation
     "A measure of time, for comparing runs on one data set and network"
     s, classes = settings, 100 if settings['data'] == 'cifar100' else 10
-    known = s['method'] in ('full', 'ceiling', 'loop_ceiling') and s['data'] in _SHAPES  # of other data ten classes are guessed
-    if known: images = _rows({**s, 'method': 'full'}, _SHAPES[s['data']], classes)
+    known = s['method'] in ('full', 'ceiling', 'loop_ceiling', *Memory.kinds) and s['data'] in _SHAPES  # of others ten classes are guessed
+    if known: images = _rows({**s, 'method': s['method'] if s['method'] in Memory.kinds else 'full'}, _SHAPES[s['data']], classes)
     else: images = s['ipc']*dict(full=10, bptt_ds=4, all=100/s['ipc']).get(s['method'], 1)
     score = s['eval_nets']*s['eval_epochs']*classes*images
     step = (s['classes_per_step'] or classes)*min(s['per_class'], images)

@@ -178,7 +178,11 @@ def read_params(
     check(other.replace('_', '').isalnum(), f'include in {path} must be the name of a table or figure, not {content["include"]!r}')
     included = read_yaml(params_path(root, other))
     check('include' not in included, f'{path} includes {other}.yml, which includes a file itself; name that file directly')
-    return read_params(root, profile, other) | dict(only=params['only'], notebook=params['notebook'])
+    theirs, own = read_params(root, profile, other), layers[profile]
+    where = {k: {v: theirs['where'].get(k, {}).get(v, {}) | own['where'].get(k, {}).get(v, {})
+                 for v in {**theirs['where'].get(k, {}), **own['where'].get(k, {})}} for k in {**theirs['where'], **own['where']}}
+    more = dict(defaults=theirs['defaults'] | own['defaults'], where=where, experiments=own['experiments'], only={})
+    return theirs | dict(only=params['only'], notebook=params['notebook'], more=more)
 
 # %% ../../nbs/lab/params.ipynb #7750cd3e
 def _is_one(v): return isinstance(v, list) and len(v) > 0 and all(isinstance(s, dict) for s in v)  # stages are one value
@@ -206,7 +210,8 @@ def _expand(
         follows = [s for key, cases in params['where'].items() for value, s in cases.items() if known.get(key) == value]
         found.append(params['defaults'] | {k: v for s in follows for k, v in s.items()} | own)
     keep = {k: v if isinstance(v, list) else [v] for k, v in params['only'].items()}
-    return [c for c in found if all(c.get(k) in v for k, v in keep.items())]
+    own = _expand(params['more']) if 'more' in params else []
+    return [c for c in found if all(c.get(k) in v for k, v in keep.items())] + own
 
 # %% ../../nbs/lab/params.ipynb #a097fcc2
 def _plain_values(
@@ -244,7 +249,8 @@ def experiments_of(
     params, where = read_params(root, profile, name), f'{profile} in nbs/paper/params/{name}.yml'
     try: kind = kind_named(params['kind'])
     except BadInput as e: raise BadInput(f'{where}: {e}') from None
-    for key in {*params['defaults'], *params['where'], *params['only']}:
+    more = params.get('more', dict(defaults={}, where={}))
+    for key in {*params['defaults'], *params['where'], *params['only'], *more['defaults'], *more['where']}:
         check(key in kind.defaults, f'unknown setting {key!r} in {where}; {nearest(key, kind.defaults)}')
     try: found = [kind.settings(**_plain_values(c)) for c in _expand(params)]
     except BadInput as e: raise BadInput(f'{where}: {e}') from None

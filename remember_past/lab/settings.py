@@ -8,6 +8,7 @@ __all__ = ['METHOD_TITLES', 'EPISODE_TITLES', 'DEFAULTS', 'OPTIONS', 'Setting', 
 
 # %% ../../nbs/lab/settings.ipynb #5e770004
 import textwrap
+from collections import ChainMap
 from pathlib import Path
 from typing import Callable
 from inspect import Parameter, Signature
@@ -22,6 +23,7 @@ from ..curricula import CURRICULUM, check_stages
 from ..distill_settings import OUTER, check_loop
 from ..evaluate import LOSSES, PROTOCOL, SCHEDULES
 from ..baselines.methods import LEARNERS, PROTOCOLS, TITLES, published, published_protocol
+from ..memories.overview import known_kinds
 from ..continual.methods import STREAM_LEARNERS
 from ..continual.recall import FRESH, Recall
 from ..continual.streams import BENCHMARKS
@@ -84,6 +86,7 @@ METHOD_TITLES = dict(
     ceiling='fresh real images in every step of the evaluation, as many as would be recalled; nothing is learned',
     loop_ceiling='the same, in every step of the inner loop',
     **TITLES)
+_KINDS = known_kinds()  # memories of other shapes; one that is defined later is found in here, too
 
 # %% ../../nbs/lab/settings.ipynb #5e77000e
 _DATA = dict(
@@ -100,11 +103,14 @@ _DATA = dict(
     depth=_whole('blocks of the network'),
     seed=_whole('seed of everything random', 0))
 _MEMORY = dict(
-    method=_name('what is learned', METHOD_TITLES, noun='method'),
+    method=_name('what is learned', ChainMap(_KINDS, METHOD_TITLES), noun='method'),
     ipc=_whole('budget of the memory, in images per class'),
     bases=_whole('number of bases, K'),
     scale=_whole('how many times smaller bases are stored, in height and width'),
-    start=_name('where bases begin: noise (the paper), or real images by principal components (ours)', ('noise', 'real')))
+    start=_name('where a memory begins: noise (the paper), or real images, as well as it can recall them (ours)', ('noise', 'real')),
+    bits=Setting('bits of a stored number, of [memories of other shapes](../memories/overview.ipynb)', '32, 16 or 8',
+                 lambda v: v in (8, 16, 32)),
+    soft=_flag('learn the labels of such a memory, too, within its budget'))
 
 # %% ../../nbs/lab/settings.ipynb #5e770010
 _LOOP = dict(
@@ -145,6 +151,17 @@ _EVALUATION = dict(
     eval_loss=_name('loss', LOSSES),
     eval_centre=_flag('count outputs from those of the untrained network; with squares only'),
     eval_stable=_flag('measure eval_lr in units of the largest stable rate'))
+
+# %% ../../nbs/lab/settings.ipynb #1e53c2c2
+def _options(
+    kind, # class of a memory of another shape
+)->dict:  # name -> `Setting`
+    "The settings that a kind of memory has of its own"
+    taken = {*_DATA, *_LOOP, *_EVALUATION, 'method', 'ipc', 'start', 'bits', 'soft'} & {*kind.options}
+    check(not taken, f'a memory of the kind {kind.name} calls an option {min(taken, default="")!r}, which is a setting already; rename it')
+    rule = lambda d: _flag if isinstance(d, bool) else _whole if isinstance(d, int) else lambda meaning: _number(meaning, above=0)
+    return {k: rule(d)(meaning) for k, (d, meaning) in kind.options.items() if k not in _MEMORY}
+_SHAPES = {k: s for kind in _KINDS.values() for k, s in _options(kind).items()}
 
 # %% ../../nbs/lab/settings.ipynb #5e770014
 _COMPARED = dict(
@@ -277,21 +294,25 @@ class _Schema:
 # %% ../../nbs/lab/settings.ipynb #05a68ca3
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
-OPTIONS = dict(size=None, content=None, start='noise', **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
+OPTIONS = dict(size=None, content=None, start='noise', bits=32, soft=False, **CURRICULUM,
+    protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
     **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'centre', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
 class _Distillation(_Schema):
-    families = {'Data and network': _DATA, 'The memory': _MEMORY, 'The outer loop': _LOOP,
+    families = {'Data and network': _DATA, 'The memory': _MEMORY, 'Memories of other shapes': _SHAPES, 'The outer loop': _LOOP,
                 'The evaluation': _EVALUATION, 'The compared methods': _COMPARED}
-    base, own, first = {**DEFAULTS, **OPTIONS}, {m: learner.settings for m, learner in LEARNERS.items()}, ('method', 'ipc', 'protocol')
+    base, first = {**DEFAULTS, **OPTIONS}, ('method', 'ipc', 'protocol')
+    own = {m: learner.settings for m, learner in LEARNERS.items()} | {m: kind.defaults() for m, kind in _KINDS.items()}
 
     def protocol(self, changes): # what the evaluation's protocol says
         method, ipc, data = (changes.get(k, self.base[k]) for k in ('method', 'ipc', 'data'))
         return published_protocol(changes.get('protocol', 'paper'), method, ipc, data, changes.get('augment'))
     def known(self, changes):
         method, ipc, data = (changes.get(k, self.base[k]) for k in ('method', 'ipc', 'data'))
-        return {**self.base, 'method': method, **published(method, ipc, data), **self.protocol(changes)}
+        kind, own = _KINDS.get(method), published(method, ipc, data)
+        if kind: own, self.about = kind.defaults(), self.about | _options(kind)  # it may have been defined a moment ago
+        return {**self.base, 'method': method, **own, **self.protocol(changes)}
 
     def settle(self, o, changes):
         check(not o['select'] or o['val'] > 0,
@@ -299,8 +320,7 @@ class _Distillation(_Schema):
         _check_loops(o)
         check(o['eval_lr'] is not None or o['method'] == 'tm',
               f'method {o["method"]} learns no rate; give a number for eval_lr')
-        check(o['start'] == 'noise' or o['method'] == 'full',
-              f'setting start is {o["start"]!r}, but method {o["method"]} has no shared bases; leave it out')
+        _check_memory(o)
         own, learner, o = self.protocol(changes), LEARNERS.get(o['method']), {**o, 'content': _content(o)}
         later = {**OPTIONS, **({k: learner.settings[k] for k in learner.options} if learner else {})}
         return {k: v for k, v in o.items() if k not in later or k in own or v != later[k]}
@@ -308,19 +328,27 @@ class _Distillation(_Schema):
 def _content(o): # of a data file that is there; what a record says about one stands
     return o['content'] or (content_digest(o['data']) if own_kind(o['data']) and present(o['data']) else None)
 
+def _check_memory(o): # settings that only some memories have
+    method, shape = o['method'], o['method'] in _KINDS
+    check(o['start'] == 'noise' or method == 'full' or shape,
+          f'setting start is {o["start"]!r}, but method {method} has no shared bases; leave it out')
+    check(shape or o.get('bits', 32) == 32 and not o.get('soft'),
+          f'method {method} keeps numbers of 32 bits and no labels; leave out bits and soft, or choose one of {", ".join(_KINDS)}')
+
 def _check_loops(o): # those of all stages
     if o['method'] not in LEARNERS:
         for stage in o.get('stages') or [{}]: check_loop({**o, **stage})
 
 # %% ../../nbs/lab/settings.ipynb #60249ecc
 class _Extrapolation(_Distillation):
-    families = {'Tasks and label sets': _BETWEEN, **_Distillation.families,
+    families = {'Tasks and label sets': _BETWEEN, **{k: v for k, v in _Distillation.families.items() if v is not _SHAPES},
         'The memory': {**_MEMORY, 'method': _name('what is learned', [m for m in METHOD_TITLES if 'ceiling' not in m], noun='method')}}
-    first = ('method', 'ipc')
+    first, own = ('method', 'ipc'), {m: learner.settings for m, learner in LEARNERS.items()}
     own_defaults = dict(kind='extrapolation', task_classes=5, joint=False, ways='2 5', combinations=100, seen=True)
     later = ('size', 'content', 'start', *CURRICULUM)  # of the options, those of a task
     changed = dict(data='cifar100', whiten='standardize', bases=8, eval_nets=3)
-    base = {**own_defaults, **{k: v for k, v in _Distillation.base.items() if k not in OPTIONS}, **{k: OPTIONS[k] for k in later}, **changed}
+    base = {**own_defaults, **{k: v
+                               for k, v in _Distillation.base.items() if k not in OPTIONS}, **{k: OPTIONS[k] for k in later}, **changed}
 
     def protocol(self, changes): return {}
     def known(self, changes):

@@ -11,7 +11,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from ..addressing import coefficients, enlarge, fixed_addressing
 from ..errors import check
-from .pictures import labels_of, sheet, to_pixels
+from .pictures import labels_of, sheet, show_memory, to_pixels
 
 # %% ../../nbs/show/explorer.ipynb #40dda9c4
 def _address(
@@ -175,5 +175,6 @@ def explore(
     live:bool=None,   # sliders or still; none: sliders if a notebook is open
 ):                    # Explorer, or a matplotlib figure
     "Show sliders on the coefficients of a recalled image, or a still picture where nobody could move them"
+    if memory.bases is None: return show_memory(memory)  # of another shape: there are no coefficients to move
     if frontend() if live is None else live: return Explorer(memory, y, j, sliders)
     return _explore_static(memory, y, j)
