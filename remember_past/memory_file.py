@@ -41,7 +41,8 @@ def _fault(
     "What can't be about a memory"
     bases, coefs, labels = (tensors.get(k) for k in ('bases', 'coefs', 'labels'))
     classes, scale, meta = (head.get(k) for k in ('classes', 'scale', 'meta'))
-    if 'kind' in head: return '' if isinstance(classes, list) and isinstance(meta, dict) else 'has an impossible header'  # its kind knows more
+    plausible = isinstance(classes, list) and isinstance(meta, dict)
+    if 'kind' in head: return '' if plausible else 'has an impossible header'  # the kind knows more
     mine = [t for t in (bases, coefs, labels) if t is not None]
     if any(t.dtype not in (torch.float32, torch.float64) or t.dtype != bases.dtype or not t.numel() for t in mine):
         return 'has tensors that are empty or not of one floating-point type'
