@@ -54,3 +54,26 @@ def test_dry_run_downloads_nothing(tmp_path, data):
     got = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert got.returncode == 0 and f'rp_data {data} fetches it' in got.stdout, got.stderr
     assert not (tmp_path/'data').exists() and not (tmp_path/'runs').exists()
+
+
+def test_total_of_a_dry_run():
+    "The last line adds up what each run is predicted to take, and says so where something is not known"
+    import re
+    from remember_past.lab.reproduce import _announce
+    own = dict(data='digits', whiten='standardize', bases=6, scale=1, width=4, depth=2, inner_steps=4, per_class=4, iterations=4000, eval_nets=2, eval_epochs=5)
+    missing = lambda **k: dict(settings=complete(**own | k), record=None, state='missing')
+    said = []
+    _announce([missing(), missing(seed=1)], said.append, device='cpu')
+    each = [float(re.search(r'about ([\d.]+) minutes', s)[1]) for s in said[:2]]
+    assert abs(float(re.search(r'about ([\d.]+) minutes in all', said[2])[1]) - sum(each)) < .11 and len({*said}) == 3
+    _announce([missing(), missing(method='dm')], said.append, device='cpu')
+    assert '(1 of 2)' in said[-1]
+
+
+def test_a_result_says_what_it_was_made_from(tmp_path, capsys):
+    "Labels from 1 and no test set: the line says so, and size= belongs to the settings"
+    a = arrays(); np.savez(tmp_path/'a.npz', x_train=a['x_train'], y_train=a['y_train'] + 1)
+    rp_distill([f'data={tmp_path}/a.npz', *TINY], out=str(tmp_path/'m.safetensors'), runs=str(tmp_path/'runs'))
+    said = capsys.readouterr().out
+    assert 'labels begin at 1' in said and 'a fifth of each class is set aside' in said and Memory.load(tmp_path/'m.safetensors').classes == ['1', '2', '3']
+    assert 'size' not in complete(data=str(tmp_path/'a.npz')) and complete(data=str(tmp_path/'a.npz'), size=8)['size'] == 8
