@@ -10,6 +10,7 @@ import math, time
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
+from .errors import check
 from .data.load import ClassSampler
 from .data.augment import Augment
 from .nets import checked_net, fresh_params
@@ -158,14 +159,20 @@ def step(self:Distiller)->dict: # iteration, loss, grad_norm, seconds
     return self.history[-1]
 
 # %% ../nbs/04_distill.ipynb #9de1fa3c
+def _as_one(callback): # a callback, a list of them, or None -> function of the distiller; does one of them want to stop?
+    each = callback if isinstance(callback, (list, tuple)) else [callback]*(callback is not None)
+    for c in each: check(callable(c), f'{c!r} is no callback; give a function, a logger, or a list of them')
+    return lambda d: any([c(d) for c in each])
+
 @patch
 def run(self:Distiller,
-    callback=None,  # called with the distiller after each iteration; a true answer stops the loop
+    callback=None,  # called with the distiller after each iteration, or a list of such; a true answer stops the loop
 )->Memory:          # the learned memory, detached
     "Outer iterations until `iterations` are done"
+    stop = _as_one(callback)
     while self.iteration < self.o['iterations']:
         self.step()
-        if callback and callback(self): break
+        if stop(self): break
     return self.memory.copy()
 
 # %% ../nbs/04_distill.ipynb #66a0a06e
@@ -192,7 +199,7 @@ def distill(
     x:Tensor,        # real images (N, C, H, W)
     y:Tensor,        # their labels (N,), or (N, …) with `queries`
     net,             # the network to train inside, or a function that builds it
-    callback=None,   # called with the distiller after each iteration
+    callback=None,   # called with the distiller after each iteration, or a list of such
     loss=None,       # function (outputs, targets) -> scalar; None: cross-entropy
     queries=None,    # function of labels -> query vectors (n, d_y); None: labels are class numbers
     host=False,      # see `Distiller`

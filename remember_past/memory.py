@@ -16,6 +16,7 @@ from .errors import check
 from .data.load import ClassSampler
 from .budget import budget, rows_for, smaller
 from .memory_file import ROOM, read_memory, write_memory
+from .hub import find_pretrained, push_pretrained, write_pretrained
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing
 
 # %% ../nbs/02_memory.ipynb #b8a7fd01
@@ -228,6 +229,35 @@ def load(cls:Memory,
     check(kind in cls.kinds, f'{path} holds a memory of the kind {kind!r}, which nobody has defined yet; '
           'import remember_past.all, or the module that defines it')
     return cls.kinds[kind].restored(path, **found)
+
+# %% ../nbs/02_memory.ipynb #b4000102
+@patch(cls_method=True)
+def from_pretrained(cls:Memory,
+    name,               # a memory of the package, a folder, a file, or OWNER/NAME on the Hub
+    revision:str=None,  # branch, tag or commit on the Hub; None: the newest
+    token:str=None,     # for a private repository; None: the one that `hf auth login` stored
+    endpoint:str=None,  # address of another Hub; None: the public one, or $HF_ENDPOINT
+)->Memory:              # the memory with its whitening and `meta`
+    "Get a memory by its name"
+    return cls.load(find_pretrained(name, revision, token, endpoint))
+
+@patch
+def save_pretrained(self:Memory,
+    folder,  # where to write; made if need be
+)->Path:     # the folder
+    "Write a folder with the memory, a picture of it and its card, as `from_pretrained` and the Hub take it"
+    return write_pretrained(self, folder)
+
+@patch
+def push_to_hub(self:Memory,
+    repo:str,                # OWNER/NAME; made if need be
+    private:bool=False,      # hide a repository that is new
+    token:str=None,          # of an account that may write there; None: the one that `hf auth login` stored
+    endpoint:str=None,       # address of another Hub; None: the public one, or $HF_ENDPOINT
+    message:str='A memory',  # of the commit
+)->str:                      # address of the commit
+    "Upload the memory, a picture of it and its card"
+    return push_pretrained(self, repo, private, token, endpoint, message)
 
 # %% ../nbs/02_memory.ipynb #5b0c9a11
 @patch(cls_method=True)

@@ -94,7 +94,7 @@ def test_memory_files_that_are_none(clone, capsys):
     torch.save({}, clone/'pickle.safetensors')
     for f in (R.rp_evaluate, R.rp_recall):
         for name in ('cut', 'pickle', 'none'): refused(clone, capsys, f, f'{name}.safetensors', says=f'{name}.safetensors')
-    refused(clone, capsys, R.rp_recall, 'whole.safetensors', out='recall.jpg', says='.png or .npz')
+    refused(clone, capsys, R.rp_recall, 'whole.safetensors', out='recall.jpg', says='must end in')
     refused(clone, capsys, R.rp_recall, 'whole.safetensors', out='whole.safetensors/recall.png', says='cannot write')
     refused(clone, capsys, R.rp_evaluate, 'whole.safetensors', data='digitz', says='did you mean digits?')
     refused(clone, capsys, R.rp_evaluate, 'whole.safetensors', says='give --data')  # made from Python, it does not say from what

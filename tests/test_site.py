@@ -228,7 +228,7 @@ def test_home_page():
     (alt, picture), = re.findall(r'!\[([^\]]*)\]\(([^)]+)\)', text)
     assert len(alt.split()) >= 8 and (nbs/picture).stat().st_size <= 60_000
     assert f'![{alt}](nbs/{picture})' in readme[:800], 'the picture is above the fold of README.md'
-    words = re.sub(r'\]\([^)]*\)', ']', text.replace(f'![{alt}]', '')).split()
+    words = re.sub(r'<[^>]*>', '', re.sub(r'\]\([^)]*\)', ']', text.replace(f'![{alt}]', ''))).split()  # neither addresses nor markup
     assert len(words) <= 500, f'{len(words)} words of prose'
     rows = [l for c in cells(index, 'code') for o in c['outputs'] for l in ''.join(o.get('data', {}).get('text/markdown', '')).splitlines()]
     assert 3 <= len(rows) <= 2+8 and rows[2] in readme.replace('](nbs/', ']('), 'the results are stored and shown'

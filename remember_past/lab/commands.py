@@ -119,10 +119,20 @@ def rp_data(
     for n in DATASETS: print(f'{n}: {"here" if present(n) else "not here"}')
     print(f'in {data_root()}')
 
+# %% ../../nbs/lab/commands.ipynb #2ca834b2
+def _data_of(memory, file, s, where): # the data set that settings name, if the memory recalls images of its kind
+    from remember_past.data.load import load_data
+    from remember_past.lab.params import known_data
+    known_data(s['data'], where)
+    ds, other = load_data(s['data'], size=s.get('size')), 'give the data set it was distilled from'
+    check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; {other}')
+    check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; {other}')
+    return ds
+
 # %% ../../nbs/lab/commands.ipynb #0830a35d
 @command
 def rp_evaluate(
-    file:str,            # memory file
+    file:str,            # memory file, a folder, mnist-1ipc (which comes with the package), or OWNER/NAME on the Hugging Face Hub
     data:str=None,       # test data set; the one it was distilled from when left out
     net:str=None,        # convnet, widenet, mlp, alexnet, vgg11 or resnet18; that of the memory's own evaluation when left out
     width:int=None,      # channels of a convnet or widenet; as in the memory's own evaluation when left out
@@ -132,12 +142,12 @@ def rp_evaluate(
     lr:float=None,       # learning rate; as in the memory's own evaluation when left out
     seed:int=0,          # seed of the networks
     device:str='cpu',    # cpu, cuda or auto
+    ranking:int=0,       # epochs on all real images: prints DD-Ranking's scores, too
 ):
     "Train fresh networks on what a memory recalls, test them on the real test set"
-    from remember_past.data.load import load_data, pick_device
+    from remember_past.data.load import pick_device
     from remember_past.evaluate import evaluate
     from remember_past.lab.distillation import protocol_of, tell_steps
-    from remember_past.lab.params import known_data
     from remember_past.lab.progress import Line
     from remember_past.lab.settings import DEFAULTS, check_values
     from remember_past.lab.tables import pm
@@ -145,17 +155,13 @@ def rp_evaluate(
     from remember_past.nets import make_net
     settle()
     check(lr is None or lr > 0, f'a learning rate of {lr} trains nothing; give more than 0')
-    memory, device = Memory.load(file), pick_device(device)
+    memory, device = Memory.from_pretrained(file), pick_device(device)
     own = memory.meta.get('settings', {})
     check_values(own, file)
     check(data or 'data' in own, f'{file} does not say what data set it was made from, as a memory from Python; give --data')
     given = dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr)
     s = DEFAULTS | own | {k: v for k, v in given.items() if v is not None}
-    known_data(s['data'], 'the command' if data else f'the memory {file}')
-    ds = load_data(s['data'], size=s.get('size'))
-    other = 'give the data set it was distilled from'
-    check(ds.n_classes == memory.d_y, f'{s["data"]} has {ds.n_classes} classes but {file} recalls {memory.d_y}; {other}')
-    check(ds.shape == memory.shape, f'{s["data"]} has images of {ds.shape} but {file} recalls {memory.shape}; {other}')
+    ds = _data_of(memory, file, s, 'the command' if data else f'the memory {file}')
     protocol = protocol_of(s) | dict(nets=nets) | (dict(lr=memory.meta.get('lr')) if s['eval_lr'] is None else {})
     net, width = net or s.get('eval_net') or s['net'], width or s.get('eval_width') or s['width']
     form = make_net(net, ds.shape, ds.n_classes, width, s['depth'])
@@ -165,32 +171,25 @@ def rp_evaluate(
     line.close()
     size = dict(convnet=f' of {s["depth"]} blocks and {width} channels', widenet=f' of {width} channels').get(net, '')
     print(f'{pm((result["mean"], result["std"]))} % on {s["data"]} with {net}{size}\n{result["protocol"]}')
+    if ranking:
+        from remember_past.ranking import ranked, ranking_text
+        print(ranking_text(ranked(memory.to('cpu'), form, ds, seed, ranking, **protocol)))
 
 # %% ../../nbs/lab/commands.ipynb #3f70ac62
 @command
 def rp_recall(
-    file:str,              # memory file
-    out:str='recall.png',  # .png for a picture, .npz for arrays images, pictures, labels, classes
+    memory:str,            # memory file, a folder, mnist-1ipc (which comes with the package), or OWNER/NAME on the Hugging Face Hub
+    to:str=None,           # .png for a picture, .npz for arrays, .pt for tensors, or a folder of PNGs; recall.png when left out
     per_class:int=10,      # images per class in the picture
+    out:str=None,          # the same as --to
 ):
-    "Recall the images of a memory file"
-    import numpy as np
-    from remember_past.atomic_files import write_bytes
+    "Recall the images of a memory, as a picture or for other tools"
     from remember_past.memory import Memory
-    from remember_past.show.pictures import sheet, to_pixels  # draws with matplotlib, which the other commands do without
-    check(Path(out).suffix in ('.png', '.npz'), f'{out} must end in .png or .npz, for that says what to write')
-    check(per_class >= 1, f'{per_class} images per class make no picture; give 1 or more')
-    memory, buffer = Memory.load(file), io.BytesIO()
-    x, y = (t.detach() for t in memory.recall())
-    pixels = to_pixels(x, memory.whitening)
-    if Path(out).suffix == '.npz': np.savez(buffer, images=x.numpy(), pictures=pixels, labels=y.numpy(), classes=np.array(memory.classes))
-    else:
-        import matplotlib.image
-        n, form = min(per_class, memory.r), pixels.shape[1:]
-        first = pixels.reshape(-1, memory.r, *form)[:, :n].reshape(-1, *form)
-        matplotlib.image.imsave(buffer, sheet(first, n), format='png')
-    write_bytes(out, buffer.getvalue())
-    print(f'{out}: {len(x)} images of {memory.d_y} classes from {memory.floats} floats\n{memory}')
+    from remember_past.show.recalled import write_recalled
+    check(to is None or out is None, 'the two of --to and --out mean the same; give one')
+    to, m = to or out or 'recall.png', Memory.from_pretrained(memory)
+    n = write_recalled(m, to, per_class)
+    print(f'{to}: {n} images of {m.d_y} classes from {m.floats} floats\n{m}')
 
 # %% ../../nbs/lab/commands.ipynb #419b9d72
 @command
