@@ -6,7 +6,7 @@
 __all__ = ['write_bytes', 'write_json', 'read_json', 'write_tensors', 'read_tensors']
 
 # %% ../nbs/09_atomic_files.ipynb #4cc2b3f4
-import hashlib, json, os, stat, warnings
+import contextlib, hashlib, json, os, stat, tempfile, warnings
 from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
@@ -20,15 +20,33 @@ def write_bytes(
 )->Path:         # `path`
     "Write a file whole or not at all; `BadInput` when the folder cannot be written"
     path = Path(path)
-    tmp = path.with_name(f'.{path.name}.{os.urandom(4).hex()}.tmp')
+    tmp = path.with_name(f'.{path.name[:50]}.{os.urandom(4).hex()}.tmp')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(tmp, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
-        os.replace(tmp, path)
+        for last in (False, True):
+            try: _write_once(path, tmp, data); break
+            except FileNotFoundError:  # whoever tidied the folder up took the file for a dead one's
+                if last: raise
     except OSError as e:
         raise BadInput(f'cannot write {path} ({e.strerror}); choose a folder that you may write to and that has room') from None
-    finally: tmp.unlink(missing_ok=True) if tmp.parent.is_dir() else None
+    finally:
+        with contextlib.suppress(OSError): tmp.unlink()
     return path
+
+def _write_once(path, tmp, data): # under a temporary name, then by its own
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(tmp, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
+    os.replace(tmp, path)
+
+# %% ../nbs/09_atomic_files.ipynb #86be408a
+def check_writable(
+    folder,  # made if it is not there
+):
+    "`BadInput` unless files can be written there; asked before hours of work, and nothing is left behind"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as e:
+        raise BadInput(f'cannot write into {folder} ({e.strerror}); choose a folder that you may write to and that has room') from None
 
 # %% ../nbs/09_atomic_files.ipynb #2fdd06c1
 def write_json(
@@ -38,14 +56,26 @@ def write_json(
     "Write JSON whole or not at all"
     return write_bytes(path, (json.dumps(plain(obj), indent=1, ensure_ascii=False) + '\n').encode())
 
+# %% ../nbs/09_atomic_files.ipynb #55100820
+def parse_json(
+    text:str,  # JSON that anybody may have written
+):             # its value
+    "Read JSON; `ValueError` also for lists in lists without end, whole numbers of more than 20 digits, and what is no number"
+    def whole(digits):
+        if len(digits.lstrip('-')) > 20: raise ValueError('a number has too many digits')
+        return int(digits)
+    def no_number(name): raise ValueError(f'{name} is no number')
+    try: return json.loads(text, parse_int=whole, parse_constant=no_number)
+    except RecursionError: raise ValueError('nested too deeply') from None
+
 # %% ../nbs/09_atomic_files.ipynb #cf4c47cf
 def read_json(
     path,  # a JSON file
 ):         # its content
     "Read a JSON file; `BadInput` where it is missing or damaged"
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
+    try: return parse_json(Path(path).read_text(encoding='utf-8'))
     except OSError as e: raise BadInput(f'cannot read {path} ({e.strerror})') from None
-    except (ValueError, RecursionError): raise BadInput(f'{path} is not a JSON file; it is damaged: remove it and run again') from None
+    except ValueError: raise BadInput(f'{path} is not a JSON file; it is damaged: remove it and run again') from None
 
 # %% ../nbs/09_atomic_files.ipynb #5e41ab1e
 _SEAL = b'{"__metadata__":{"remember_past":"{\\"sha256\\": \\"'  # how a file that carries its digest begins, after 8 bytes of length

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from .atomic_files import write_bytes
+from .errors import BadInput, check, in_words
 
 # %% ../nbs/checkpoints.ipynb #0473d23d
 class Resumable:
@@ -72,7 +73,9 @@ def write_checkpoint(
 ):
     "Keep a state to go on from, whole or not at all; the one before it stays, and an interrupt waits"
     buffer = io.BytesIO(); torch.save(state, buffer)
-    with held_back(): _replace_checkpoint(Path(folder), buffer.getvalue())
+    with held_back():
+        try: _replace_checkpoint(Path(folder), buffer.getvalue())
+        except OSError as e: raise BadInput(in_words(e)) from None
 
 def _replace_checkpoint(
     folder:Path, # where the checkpoints of one run are kept
@@ -99,6 +102,16 @@ def read_checkpoint(
     files = [f for f in (folder/'checkpoint.pt', folder/'checkpoint.prev.pt') if f.exists()]
     for f in files:
         data = f.read_bytes()
-        if hashlib.sha256(data).hexdigest() in known: return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+        if hashlib.sha256(data).hexdigest() in known: return _state_in(data, f)
         warnings.warn(f'{f} is damaged and was passed over')
     if files: warnings.warn(f'no whole checkpoint in {folder}; the run starts again')
+
+def _state_in(
+    data:bytes, # a checkpoint whose digest is right
+    path,       # where it lies
+)->dict:        # the state
+    "Read a state; `BadInput` for what was never one"
+    try: state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    except Exception: state = None
+    check(isinstance(state, dict), f'{path} is no checkpoint of ours; remove it, and the run starts again')
+    return state

@@ -6,11 +6,14 @@
 __all__ = ['BadInput', 'check', 'nearest', 'one_sentence']
 
 # %% ../nbs/10_errors.ipynb #e2c2c4f3
-import difflib, functools, os, sys
+import contextlib, difflib, functools, os, sys
 
 # %% ../nbs/10_errors.ipynb #459e72af
 class BadInput(ValueError):
     "What was asked for cannot work; the message is one sentence that says what, where, and what to do"
+    def __init__(self,
+        message:str='', # a name in it may be as long as whoever wrote the file liked
+    ): super().__init__(message if len(message) <= 1000 else f'{message[:600]} .. {message[-300:]}')
 
 # %% ../nbs/10_errors.ipynb #1dc9db8e
 def check(
@@ -33,6 +36,17 @@ def nearest(
     return f'choose one of {", ".join(known.values())}.'
 
 # %% ../nbs/10_errors.ipynb #cf60f8d8
+def in_words(
+    e:OSError,  # of a disk, a network, a file
+)->str:         # what cannot be done, where, and what may help
+    "An error of the operating system as a sentence"
+    where = ' and '.join(str(f) for f in (e.filename, e.filename2) if f is not None)
+    return f'cannot read or write {where or "a file or the output"} ({e.strerror or e}); is there room, and may you write there?'
+
+# %% ../nbs/10_errors.ipynb #ac9e2387
+def _silenced(): # else Python complains once more about standard output when it ends
+    with contextlib.suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 def one_sentence(
     f,  # a console script
 ):      # the same script, ending in one sentence instead of a traceback
@@ -45,10 +59,10 @@ def one_sentence(
             return result
         except BadInput as e: said, code = ' '.join(str(e).split()), 2
         except KeyboardInterrupt: said, code = 'interrupted; the same command goes on', 130
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more when it ends
-            sys.exit(141)
-        if code == 130 and sys.stderr and sys.stderr.isatty(): print(file=sys.stderr)  # the terminal's ^C stands behind the live line
-        print(f'{f.__name__}: {said}', file=sys.stderr)
+        except BrokenPipeError: _silenced(); sys.exit(141)
+        except OSError as e: said, code = in_words(e), 2; _silenced()
+        with contextlib.suppress(OSError, AttributeError):
+            if code == 130 and sys.stderr.isatty(): print(file=sys.stderr)  # the terminal's ^C stands behind the live line
+            print(f'{f.__name__}: {said}', file=sys.stderr)
         sys.exit(code)
     return script

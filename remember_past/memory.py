@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from .errors import check
 from .data.load import ClassSampler
 from .budget import budget, rows_for, smaller
-from .memory_file import read_memory, write_memory
+from .memory_file import ROOM, read_memory, write_memory
 from .hub import find_pretrained, push_pretrained, write_pretrained
 from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing
 
@@ -218,10 +218,12 @@ def save(self:Memory,
 
 @patch(cls_method=True)
 def load(cls:Memory,
-    path,      # file written by `Memory.save`
-)->Memory:     # the memory with its whitening and `meta`
+    path,            # file written by `Memory.save`
+    sha256:str=None, # digest of the whole file, where a record keeps it; older files carry none of their own
+    room:int=ROOM,   # bytes that the images of all its queries may take
+)->Memory:           # the memory with its whitening and `meta`
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
-    found = read_memory(path)
+    found = read_memory(path, sha256, room)
     kind = found.pop('kind', None)
     if kind is None: return Memory(**found)
     check(kind in cls.kinds, f'{path} holds a memory of the kind {kind!r}, which nobody has defined yet; '

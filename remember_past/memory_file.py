@@ -6,10 +6,11 @@
 __all__ = []
 
 # %% ../nbs/memory_file.ipynb #9324cffe
-import json
+import math
 from pathlib import Path
+import torch
 from .errors import BadInput, check
-from .atomic_files import read_tensors, write_tensors
+from .atomic_files import parse_json, read_tensors, write_tensors
 from .hashes import digest
 from .data.whiten import whitening_from
 
@@ -29,22 +30,57 @@ def write_memory(
     head = dict(format=_FORMAT, **own, classes=memory.classes, whitening=white, meta=memory.meta, digest=digest(tensors))
     return write_tensors(path, tensors, head)
 
+# %% ../nbs/memory_file.ipynb #8eea2ce8
+def _is_number(v): return v is None or type(v) in (int, float) and math.isfinite(v)
+
+def _fault(
+    head:dict,    # of the file
+    tensors:dict, # name to tensor
+    room:int,     # bytes that its images may take
+)->str:           # in words; '' where it can be a memory
+    "What can't be about a memory"
+    bases, coefs, labels = (tensors.get(k) for k in ('bases', 'coefs', 'labels'))
+    classes, scale, meta = (head.get(k) for k in ('classes', 'scale', 'meta'))
+    plausible = isinstance(classes, list) and isinstance(meta, dict)
+    if 'kind' in head: return '' if plausible else 'has an impossible header'  # the kind knows more
+    mine = [t for t in (bases, coefs, labels) if t is not None]
+    if any(t.dtype not in (torch.float32, torch.float64) or t.dtype != bases.dtype or not t.numel() for t in mine):
+        return 'has tensors that are empty or not of one floating-point type'
+    names = isinstance(classes, list) and all(isinstance(c, str) for c in classes) and len({*classes}) == len(classes)
+    if type(scale) is not int or not 1 <= scale <= 64 or not names: return 'has an impossible header'
+    if bases.ndim != 4: return f'has bases of shape {tuple(bases.shape)}, which are no images'
+    K, C = len(bases), len(classes)
+    fits = C and K % C == 0 if coefs is None else coefs.ndim == 3 and coefs.shape[2] == K and C in (0, coefs.shape[1])
+    fits = fits and (labels is None or coefs is None and tuple(labels.shape) == (K, C))
+    if not fits: return 'has bases, coefficients, labels and classes that do not go together'
+    need = (K + (0 if coefs is None else coefs.shape[0]*coefs.shape[1]))*bases[0].numel()*scale**2*4
+    told = f'recalls images of {need/2**30:,.1f} GiB, more than the {room/2**30:g} GiB allowed'
+    if need > room: return f'{told}; Memory.load(.., room=BYTES) allows more'
+    if not isinstance(meta, dict) or not isinstance(meta.get('settings', {}), dict): return 'has an impossible header'
+    numbers = [meta.get(k) for k in ('mean', 'std', 'ci', 'lr', 'ridge_accuracy')]
+    accuracy = meta.get('accuracy', [])
+    if 'settings' not in meta: return ''  # nobody's experiment: whoever made it wrote what he liked
+    fine = isinstance(accuracy, list) and all(map(_is_number, [*numbers, *accuracy])) and isinstance(meta.get('protocol', ''), str)
+    return '' if fine else 'says nothing sensible about its accuracy'
+
 # %% ../nbs/memory_file.ipynb #5a95f419
+ROOM = 2*2**30 # bytes
+
 def read_memory(
-    path,     # file written by `write_memory`
-)->dict:      # the arguments of `Memory`, or `kind` and what a memory of that kind is restored from
+    path,            # file written by `write_memory`
+    sha256:str=None, # digest of the whole file, where a record keeps it
+    room:int=ROOM,   # bytes that the images of all its queries may take
+)->dict:             # the arguments of `Memory`, or `kind` and what a memory of that kind is restored from
     "Read a memory file and check it; raises `BadInput` for one that is damaged or not a memory"
-    head, tensors = read_tensors(path)
-    try: head = json.loads(head.get('remember_past', '{}'))
-    except (ValueError, RecursionError): head = {}
+    head, tensors = read_tensors(path, sha256)
+    try: head = parse_json(head.get('remember_past', '{}'))
+    except ValueError: head = {}
     ours = isinstance(head, dict) and head.get('format')==_FORMAT and ('bases' in tensors or isinstance(head.get('kind'), str))
     check(ours, f'{path} is a safetensors file but no memory ({_FORMAT!r}); give a file written by Memory.save')
     same = head.get('digest')==digest(tensors)
     check(same, f'{path} was changed after it was written: its content does not match its digest; fetch it again')
-    sane = isinstance(head.get('classes'), list) and isinstance(head.get('meta'), dict)
-    sane = sane and ('kind' in head or type(head.get('scale')) is int and 1<=head['scale']<=64)
-    sane = sane and ('kind' in head or 'coefs' not in tensors or len(head['classes']) in (0, tensors['coefs'].shape[1]))
-    check(sane, f'{path} has an impossible header; fetch it again')
+    fault = _fault(head, tensors, room)
+    check(not fault, f'{path} {fault}' + ('' if 'allows more' in fault else '; fetch it again'))
     white = {k.removeprefix('whitening.'): t for k, t in tensors.items() if k.startswith('whitening.')}
     try: white = whitening_from(head['whitening'], white) if head['whitening'] else None
     except (KeyError, TypeError, AttributeError): raise BadInput(f'{path} has an incomplete header; fetch it again') from None

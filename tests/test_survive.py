@@ -180,6 +180,40 @@ def test_two_workers_are_kept_busy(tmp_path, monkeypatch):
     assert idle and not any(idle) and sum(made.values()) == 12 and min(made[0], made[1]) >= 1 and pairs
 
 
+def test_fresh_goes_on(tmp_path, undisturbed, monkeypatch):
+    "A worker of `--fresh` is killed: the next one goes on from its checkpoint, and the old record stays away"
+    todo, said, hear = [dict(settings=complete(**LONG))], [], W.Crew.hear
+    run = Run(tmp_path, 'cells', todo[0]['settings']); run.finish(dict(mean=0.))
+    def watch(self, hand, news):
+        hear(self, hand, news)
+        if news and news.get('stage') == 'distil':
+            said.append(news['done'])
+            if len(said) == 200: hand.process.send_signal(signal.SIGKILL)
+    monkeypatch.setattr(W.Crew, 'hear', watch)
+    monkeypatch.setattr(W, 'subprocess', types.SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired))
+    W.Crew(todo, tmp_path, 1, fresh=True, out=open(os.devnull, 'w')).run()
+    assert todo[0]['state'] == 'made' and said.count(1) == 1 and said[:200] == [*range(1, 201)], said
+    assert memories(tmp_path)[run.hash] == memories(undisturbed)[run.hash] and run.record['mean'] > 0
+    assert sorted(p.name for p in run.folder.iterdir()) == ['fresh', 'lock', 'memory.safetensors', 'record.json', 'settings.json']
+
+
+def test_background_job(clone):
+    "Where a script has its jobs ignore Ctrl-C: SIGTERM ends all of them soon, and so does the death of the parent; no experiment has failed by that"
+    grid(clone, LONG | dict(iterations=10**5), LONG | dict(iterations=10**5, seed=1))
+    def start():
+        p = subprocess.Popen([sys.executable, '-c', 'from remember_past.lab.commands import rp_reproduce; import sys; sys.argv[0] = "rp_reproduce"; rp_reproduce()',
+            'tiny', '--workers', '2'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        wait_for(lambda: (clone/'runs/cells').exists() and len(holders(clone/'runs')) == 2)
+        return p
+    for end, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -9)):
+        p, reached = start(), None
+        time.sleep(2); p.send_signal(end); began = time.monotonic()
+        said = p.communicate(timeout=60)[0]
+        wait_for(lambda: not holders(clone/'runs'), 30)
+        print(f'{end.name}: all gone after {time.monotonic() - began:.1f} s')
+        assert p.returncode == code and 'Traceback' not in said and not list(clone.rglob('failed.json'))
+
+
 def test_given_up_after_some_deaths(tmp_path, monkeypatch):
     "A process that always dies, as where memory runs out, is given up after three tries"
     todo = cells(1)
@@ -215,7 +249,7 @@ def test_slices_stop_in_the_middle(tmp_path, undisturbed):
     settings, state, at = complete(**LONG), '', [0]
     while state != 'made':
         todo = [dict(settings=settings)]
-        W.make_in_turn(todo, tmp_path, out=open(os.devnull, 'w'), until=time.time() + (.3 if len(at) < 4 else 100))
+        W.make_in_turn(todo, tmp_path, out=open(os.devnull, 'w'), until=time.monotonic() + (.3 if len(at) < 4 else 100))
         state = todo[0]['state']
         assert state in ('made', 'not finished')
         if state != 'made': at.append(Run(tmp_path, 'cells', settings, create=False).load_checkpoint()['iteration'])

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/data/arrays.ipynb #86d34ad7
 import numpy as np, torch
 from torch import Tensor
-from ..errors import check
+from ..errors import BadInput, check
 
 # %% ../../nbs/data/arrays.ipynb #eedc4dfd
 def _as_array(
@@ -114,7 +114,8 @@ def _class_names(
         classes = np.arange(y.max() + 1)
     a = _as_array(classes, what).ravel()
     check(a.dtype.kind in 'USiu', f'{what} holds {a.dtype}; class names must be words.')
-    names = [str(c) for c in (np.char.decode(a, errors='replace') if a.dtype.kind == 'S' else a)]
+    try: names = [str(c) for c in (np.char.decode(a, 'utf-8') if a.dtype.kind == 'S' else a)]; [n.encode() for n in names]
+    except ValueError: raise BadInput(f'{what} are not text in UTF-8; write them as words.') from None
     check(len(set(names)) == len(names) > 0, f'{what} must name each class once.')
     check(y.max() < len(names), f'{what} names {len(names)} classes but the training labels go up to {y.max()}; '
                                 f'they must lie in 0 to {len(names)-1}.')

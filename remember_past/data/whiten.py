@@ -331,9 +331,11 @@ def whitening_from(
     kind = meta.get('kind') if isinstance(meta, dict) else None
     check(isinstance(kind, str) and kind in WHITENINGS, f'Unknown whitening {kind!r} in this file; it may be from a newer version.')
     try: want = _sizes(meta, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as e: raise e if isinstance(e, BadInput) else BadInput(bad) from e
-    check({k: (v.dtype, tuple(v.shape)) for k, v in tensors.items()} == want, bad)
+    except BadInput: raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e: raise BadInput(bad) from e
+    check({k: (v.dtype, tuple(v.shape)) for k, v in tensors.items()} == want and all(v.ndim and v.numel() for v in tensors.values()), bad)
     check(all(bool(v.isfinite().all()) for v in tensors.values()), bad)
     check(all(bool((tensors[k] > 0).all()) for k in ('std', 'energy') if k in tensors), bad)
-    if 'codes' in tensors: unpack_codes(tensors['codes'], len(tensors['energy']))
+    small = 'codes' in tensors and len(tensors['energy']) <= 4096  # larger ones are checked when they are used
+    if small: unpack_codes(tensors['codes'], len(tensors['energy']))
     return WHITENINGS[kind]({k: v for k, v in meta.items() if k != 'kind'}, tensors)

@@ -685,7 +685,7 @@ def _build(
     raise RuntimeError(next((l for l in made.stderr.splitlines() if 'error' in l), f'{cxx} failed').strip())
 
 # %% ../../nbs/engine/native.ipynb #9de49d7b
-_log = logging.getLogger('remember_past')
+_log, _loaded = logging.getLogger('remember_past'), set()
 
 @functools.lru_cache(None)
 def library(
@@ -702,7 +702,14 @@ def library(
     p, i, l = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
     lib.step.argtypes, lib.step.restype = [p, ctypes.c_double, l, i, *[p]*11], l
     lib.sizes.argtypes, lib.sizes.restype = [p, p], None
+    _loaded.add(real)
     return lib
+
+# %% ../../nbs/engine/native.ipynb #92acdaca
+def steps_used(
+)->str: # 'C++' or 'PyTorch'
+    "Has this process loaded the compiled steps?"
+    return 'C++' if _loaded else 'PyTorch'
 
 # %% ../../nbs/engine/native.ipynb #80806743
 class NativeStep:

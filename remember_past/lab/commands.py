@@ -6,7 +6,7 @@
 __all__ = ['rp_reproduce', 'rp_distill', 'rp_data', 'rp_evaluate', 'rp_recall', 'rp_status', 'rp_verify', 'rp_bench']
 
 # %% ../../nbs/lab/commands.ipynb #89b91e12
-import io, json, os, sys
+import io, json, sys
 from pathlib import Path
 from fastcore.script import Param
 from ..errors import check
@@ -74,7 +74,7 @@ def rp_distill(
     list:bool=False,               # only list data sets, networks and methods
 ):
     "Distil a data set into a memory file, and score it"
-    from remember_past.atomic_files import write_bytes
+    from remember_past.atomic_files import check_writable
     from remember_past.data.load import data_root, load_data, pick_device, present
     from remember_past.data.own import own_kind
     from remember_past.lab.distillation import ON_REAL, check_budget, cost_of, cost_text, run_distillation
@@ -94,7 +94,7 @@ def rp_distill(
     if own_kind(s['data']): print(f'{load_data(s["data"], val=s["val"], size=s.get("size"))}\n{settings_text(s)}', flush=True)
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
     if dry_run: print(f'{title_of(s)}{cost_text(cost_of(s, device))}'); return
-    write_bytes(Path(out).with_name(f'.writable.{os.getpid()}'), b'').unlink()  # else refused here, before anything is learned
+    check_writable(Path(out).absolute().parent)  # else refused here, before anything is learned
     line, old = Line([s]), run_of(runs, s, create=False).done and not fresh; line.start(0)
     record = run_distillation(s, runs, device, progress=line, fresh=fresh)
     ours = pm((record['mean'], record['std']))
@@ -149,7 +149,7 @@ def rp_evaluate(
     from remember_past.evaluate import evaluate
     from remember_past.lab.distillation import protocol_of, tell_steps
     from remember_past.lab.progress import Line
-    from remember_past.lab.settings import DEFAULTS
+    from remember_past.lab.settings import DEFAULTS, check_values
     from remember_past.lab.tables import pm
     from remember_past.memory import Memory
     from remember_past.nets import make_net
@@ -157,6 +157,7 @@ def rp_evaluate(
     check(lr is None or lr > 0, f'a learning rate of {lr} trains nothing; give more than 0')
     memory, device = Memory.from_pretrained(file), pick_device(device)
     own = memory.meta.get('settings', {})
+    check_values(own, file)
     check(data or 'data' in own, f'{file} does not say what data set it was made from, as a memory from Python; give --data')
     given = dict(data=data, width=width, depth=depth, eval_epochs=epochs, eval_lr=lr)
     s = DEFAULTS | own | {k: v for k, v in given.items() if v is not None}

@@ -280,14 +280,15 @@ def _run_continual(
     if run.done and not fresh: return run.record
     s = _StreamRun(settings, run, _stream_device(settings, device), data_root, progress, every)
     with Run(root, 'continual', run.settings).locked(wait=True):
-        if run.done and not fresh: return run.record
-        if fresh: run.forget()
+        if fresh: run.set_aside(fresh)
+        if run.done: return run.record
         s.begin()
         old = run.load_checkpoint()
-        twin = None if old or fresh or not hasattr(s.learner, 'restore') else run.twin(_compressing, _MEMORIES, waits(progress))
+        twin = None if old or run.afresh or not hasattr(s.learner, 'restore') else run.twin(_compressing, _MEMORIES, waits(progress))
         if old: s.load_state(old)
         if twin: s.take_over(twin)
         numbers = s.live()
+        (run.folder/'record.old.json').unlink(missing_ok=True)  # an older record is not about the new memories
         file = s.learner.save(run.folder/_MEMORIES, settings['benchmark']).name if hasattr(s.learner, 'save') and not twin else None
         return run.finish(numbers | dict(memories=file, memories_of=twin and twin['run'], device=', then '.join(s.devices)), s.device)
 

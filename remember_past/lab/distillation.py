@@ -223,11 +223,11 @@ def run_distillation(
     if run.done and not fresh: return run.record
     d = Distillation(settings, *load_whitened(settings, data_root, dev, progress))
     memory, learns = d.start(), settings['method'] not in ('random', *ON_REAL)
-    twin = None
-    if learns and not fresh and not (run.folder/'checkpoint.pt').exists(): twin = run.twin(learning, 'memory.safetensors', waits(progress))
+    begun = fresh or run.afresh or (run.folder/'checkpoint.pt').exists()
+    twin = run.twin(learning, 'memory.safetensors', waits(progress)) if learns and not begun else None
     with Run(root, 'cells', run.settings).locked(wait=True):
-        if run.done and not fresh: return run.record
-        if fresh: run.forget()
+        if fresh: run.set_aside(fresh)
+        if run.done: return run.record
         history, spent = [], dict(wall=0, cpu=0)
         if twin: memory, history, spent = _take_over(twin)
         elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller)
@@ -246,7 +246,8 @@ def _take_over(
     "The memory of another run, and what it took to learn it"
     # older records don't say how much of the CPU time was evaluation
     whole = dict(wall=60*record['minutes']-record['seconds'], cpu=60*record['cpu_minutes'])
-    return Memory.load(Path(record['path']).parent/record['memory']), record['history'], record.get('learned') or whole
+    memory = Memory.load(Path(record['path']).parent/record['memory'], record.get('memory_sha256'))
+    return memory, record['history'], record.get('learned') or whole
 
 def _keep(
     run:Run,        # of the experiment
@@ -256,7 +257,7 @@ def _keep(
 )->dict:            # the record as written
     "Write memory and record"
     if memory:
-        (run.folder/'record.json').unlink(missing_ok=True)  # an older record is not about the new memory
+        (run.folder/'record.old.json').unlink(missing_ok=True)  # an older record is not about the new memory
         memory.meta = dict(memory.meta, settings=run.settings, **{k: record[k] for k in ('accuracy', 'mean', 'protocol')})
         file = memory.to('cpu').save(run.folder/'memory.safetensors')
         record |= dict(memory=file.name, memory_sha256=hashlib.sha256(file.read_bytes()).hexdigest())

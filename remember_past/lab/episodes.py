@@ -219,6 +219,7 @@ def record(self:_Row,
                   parts={r['part']: {k: r.get(k) for k in said} for r in self.parts}, memory=None)
     if o['method'] not in ('images', 'classify') or o['shots']!=o['most_shots']: return record
     memory.meta = dict(settings=o, **{k: result[k] for k in ('mean', 'std', 'ci')})
+    (run.folder/'record.old.json').unlink(missing_ok=True)  # an older record is not about the new memory
     file = memory.save(run.folder/'memory.safetensors', extra={} if h is None else {f'query.{k}': t for k,t in h.state_dict().items()})
     return record | dict(memory=file.name, memory_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
 
@@ -236,8 +237,8 @@ def _run_episodes(
     if run.done and not fresh: return run.record
     row = _Row(settings, *load_whitened(settings, data_root, dev), root, progress)
     with Run(root, 'images', run.settings).locked(wait=True):
-        if run.done and not fresh: return run.record
-        if fresh: run.forget()
+        if fresh: run.set_aside(fresh)
+        if run.done: return run.record
         row.prepare()
         wall, cpu = time.perf_counter(), time.process_time()
         result = row.score(run)

@@ -45,10 +45,10 @@ def _run_task(
     if s['method']=='random': return task.start(), dict(minutes=0, cpu_minutes=0)
     with Run(root, 'tasks', s).locked(wait=True) as run:
         file = run.folder/'memory.safetensors'
-        if run.done and not fresh: return Memory.load(file), run.record
-        if fresh: run.forget()
+        if fresh: run.set_aside(fresh)
+        if run.done: return Memory.load(file), run.record
         memory, history, spent = task.learn(task.start(), run, progress)
-        (run.folder/'record.json').unlink(missing_ok=True)  # an older record is not about the new memory
+        (run.folder/'record.old.json').unlink(missing_ok=True)  # an older record is not about the new memory
         memory.meta = dict(memory.meta, settings=s)
         memory.save(file)
         record = dict(seed=s['seed'], floats=memory.floats, r=memory.r, minutes=spent['wall']/60, cpu_minutes=spent['cpu']/60,
@@ -138,8 +138,8 @@ def _run_extrapolation(
     whole = _Between(o, *load_whitened(o, data_root, dev))
     ds = whole.ds
     with Run(root, 'extrapolation', run.settings).locked(wait=True) as run:
-        if run.done and not fresh: return run.record
-        if fresh: run.forget()
+        if fresh: run.set_aside(fresh)
+        if run.done: return run.record
         learned = whole.learn(root, progress, fresh)
         images_of = images_from([(labels, m) for labels, m, _ in learned]) if learned else (lambda c: ds.x_train[ds.y_train==c])
         results, spent = whole.score(images_of, run, progress)

@@ -6,13 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/lab/papermill.ipynb #89b91e10
-import ast, hashlib, json, os, re, time, warnings
+import ast, contextlib, hashlib, json, os, re, time, warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from ..errors import check, nearest
-from ..atomic_files import write_bytes, write_json
+from ..errors import BadInput, check, in_words, nearest
+from ..atomic_files import read_json, write_bytes, write_json
 from ..hashes import canonical
 from .params import read_params
+from .runs import take_lock
 from .tables import files_of, results
 from .bench import bench_records
 
@@ -83,13 +84,16 @@ def _run_notebook(
     os.environ.setdefault('JUPYTER_PREFER_ENV_PATH', '1')  # else a kernel of the same name in the home folder wins
     logging.getLogger('papermill').setLevel(logging.ERROR)
     part = Path(target).with_name(f'{Path(target).stem}.{os.getpid()}.part.ipynb')  # two commands at once do not share it
+    for old in Path(target).parent.glob(f'{Path(target).stem}.*.part.ipynb'):  # of a process that was killed: it holds no lock
+        with contextlib.suppress(OSError), open(old) as f:
+            if take_lock(f): old.unlink()
     write_bytes(part, b'')
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
+    with warnings.catch_warnings(), open(part) as f:
+        warnings.simplefilter('ignore'); take_lock(f)
         try: papermill.execute_notebook(str(source), str(part), values, cwd=str(Path(source).parent), kernel_name='python3',
                                         progress_bar=False, extra_arguments=['--IPKernelApp.log_level=40'])
         except BaseException: os.replace(part, Path(target).with_name(f'{Path(target).stem}.part.ipynb')); raise
-    os.replace(part, target)
+        os.replace(part, target)
 
 # %% ../../nbs/lab/papermill.ipynb #1f2d5be4
 def execute(
@@ -102,12 +106,13 @@ def execute(
     "Execute a paper notebook unless nothing that it reads has changed"
     source, folder = Path(root)/'nbs'/'paper'/f'{name}.ipynb', Path(runs)/'notebooks'/profile
     now, seal, began = _stamp(root, profile, name, runs), folder/f'{name}.json', time.monotonic()
-    old = json.loads(seal.read_text()) if seal.exists() and not fresh else {}
-    if old.get('stamp') == now and old['files'] and old['files'] == _saved(profile, name, runs):
-        return dict(name=name, state='up to date', seconds=0, files=sorted(old['files']))
+    try: old = read_json(seal) if seal.exists() and not fresh else {}
+    except BadInput: old = {}  # damaged: the notebook is executed once more
+    files = isinstance(old, dict) and old.get('stamp') == now and old.get('files')
+    if files and files == _saved(profile, name, runs): return dict(name=name, state='up to date', seconds=0, files=sorted(files))
     try: _run_notebook(source, folder/f'{name}.ipynb', notebook_values(root, profile, name, runs))
     except Exception as e:
-        why = ' '.join(str(getattr(e, 'evalue', e)).split())
+        why = in_words(e) if isinstance(e, OSError) else ' '.join(str(getattr(e, 'evalue', e)).split())
         return dict(name=name, state=f'failed: {type(e).__name__}: {why}', seconds=time.monotonic()-began, files=[])
     files = _saved(profile, name, runs)
     write_json(seal, dict(stamp=now, files=files))

@@ -60,7 +60,13 @@ def root_and_runs(
     return root or Path(remember_past.__file__).parent, Path(runs or (root or Path(start).resolve())/'runs')
 
 # %% ../../nbs/lab/params.ipynb #62302f62
-class _Settings(yaml.SafeLoader): "YAML in which 1e-4 is a number, as everywhere but in PyYAML"
+class _Settings(yaml.SafeLoader):
+    "YAML in which 1e-4 is a number, as everywhere but in PyYAML, and in which no key is written twice"
+    def construct_mapping(self, node, deep=False):
+        written = [(k.tag, k.value) for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+        twice = next((k for k in written if written.count(k) > 1), None) if len({*written}) < len(written) else None
+        check(twice is None, f'{twice and twice[1]!r} is written twice, and only one of them can be meant')
+        return super().construct_mapping(node, deep)
 _Settings.add_implicit_resolver('tag:yaml.org,2002:float', re.compile(r'[-+]?[0-9]+[eE][-+]?[0-9]+$'), list('-+0123456789'))
 
 def _parse_yaml(
@@ -76,7 +82,7 @@ def _parse_yaml(
             if depth > 50: raise RecursionError
             check(not isinstance(e, yaml.AliasEvent), f'{where} has an alias (*name); write out what it stands for')
         return yaml.load(text, _Settings)
-    except BadInput: raise
+    except BadInput as e: raise e if str(e).startswith(str(where)) else BadInput(f'{where}: {e}') from None
     except RecursionError: raise BadInput(f'{where} is nested too deeply to be settings; write it flat') from None
     except Exception as e:  # PyYAML lets errors of dates and numbers through
         raise BadInput(f'{where} is not valid YAML: {" ".join(str(e).split())[:300]}') from None

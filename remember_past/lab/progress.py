@@ -6,11 +6,26 @@
 __all__ = ['Line']
 
 # %% ../../nbs/lab/progress.ipynb #98de93a8
-import shutil, sys, time
+import contextlib, shutil, sys, time
 from fastcore.basics import patch
 from tqdm import tqdm
 from .distillation import learning
 from .experiments import kind_of, titles_of, work
+
+# %% ../../nbs/lab/progress.ipynb #d7d5e78b
+class _Spoken:
+    "An output that never stops the work: a full disk swallows what is said, and so does an output that was closed"
+    def __init__(self,
+        out, # a text stream, or None
+    ): self.out = out
+    def __getattr__(self, name): return getattr(self.out, name)
+    def isatty(self): return getattr(self.out, 'isatty', lambda: False)()
+    def write(self, text):
+        with contextlib.suppress(OSError, AttributeError): self.out.write(text)
+    def flush(self):
+        try: self.out.flush()
+        except BrokenPipeError: raise  # whoever read it has had enough
+        except (OSError, AttributeError): pass
 
 # %% ../../nbs/lab/progress.ipynb #161c390f
 class _Estimate:
@@ -85,8 +100,8 @@ class Line:
         guesses=None,     # minutes that each will take, as far as records say
         titles=None,      # their names; None: from the settings
     ):
-        self.todo, self.out, self.every = todo, out or sys.stdout, every
-        self.live = getattr(self.out, 'isatty', lambda: False)()
+        self.todo, self.out, self.every = todo, _Spoken(out or sys.stdout), every
+        self.live = self.out.isatty()
         self.shown, self.titles, self.bar = -float('inf'), titles or titles_of(todo), None
         self.guess = _Estimate(todo, guesses) if len(todo) > 1 else None
 
@@ -153,8 +168,8 @@ class Board:
         every:float=30,  # seconds between lines where the output is no terminal
         guesses=None,    # minutes that each will take, as far as records say
     ):
-        self.todo, self.out, self.every = todo, out or sys.stdout, every
-        self.live = getattr(self.out, 'isatty', lambda: False)()
+        self.todo, self.out, self.every = todo, _Spoken(out or sys.stdout), every
+        self.live = self.out.isatty()
         self.lines, self.shown, self.bars = [(f'worker {w+1}  starts', None) for w in range(workers)], -float('inf'), []
         self.begun, self.rest, self.guess = {}, {}, _Estimate(todo, guesses)  # by experiment: when it began, seconds it still wants
         self.ended, self.titles = self.guess.took, titles_of(todo)

@@ -22,9 +22,10 @@ def _task(
     runs,              # folder of runs on the machine that works
     device='cpu',      # torch device
     fresh:bool=False,  # make again what is there?
-    until:float=None,  # stop in time, see `make_experiment`
+    until:float=None,  # stop in time; seconds as `time.time` counts them, for no other clock is the same on all machines
 )->tuple:              # state, and the content of the run's files by name
     "Make an experiment and hand its files over: a Ray task"
+    until = until and time.monotonic() + until - time.time()
     record, state = make_experiment(settings, runs, device, None, fresh, until)
     folder = run_of(runs, settings, create=False).folder
     names = [n for n in ('settings.json', record.get('memory'), 'record.json') if n] if record else []
@@ -63,10 +64,11 @@ def make_on_ray(
     task = ray.remote(num_cpus=1, num_gpus=int(torch.device(device).type == 'cuda'), max_retries=TRIES)(_task)
     for r in todo: r['state'] = NOT_FINISHED
     began, board = time.monotonic(), Board([r['settings'] for r in todo], 0, out)
-    refs = {task.remote(r['settings'], str(runs), device, fresh, until): i for i, r in enumerate(todo)}
+    fresh, ends = fresh and os.urandom(8).hex(), until and time.time() + until - time.monotonic()
+    refs = {task.remote(r['settings'], str(runs), device, fresh, ends): i for i, r in enumerate(todo)}
     board.begun, board.lines = dict.fromkeys(range(len(todo)), began), []
     try:
-        while refs and not (until and time.time() > until + 10):
+        while refs and not (until and time.monotonic() > until + 10):
             for ref in ray.wait(list(refs), timeout=.5)[0]: _collect(ray, ref, refs.pop(ref), todo, runs, board)
             board.show()
     finally:
@@ -85,11 +87,13 @@ def _start_ray(
     except ImportError: raise BadInput("Ray is not installed; pip install 'remember_past[cluster]' brings it") from None
     os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')  # a task without a card sees what its machine shows
     how = dict(num_cpus=slots, include_dashboard=False) if address == 'local' else dict(address=address)
-    try: ray.init(log_to_driver=False, logging_level='error', **how)
-    except (ConnectionError, RuntimeError, ValueError) as e:
-        why = ' '.join(str(e).split())[:200]
-        raise BadInput(f'no Ray cluster answers at {address} ({why}); give its address, or --ray alone for this machine') from None
-    return ray
+    for last in (False, True):  # on a busy machine its parts wait for each other in vain, and the second time they don't
+        try: ray.init(log_to_driver=False, logging_level='error', **how); return ray
+        except Exception as e:  # Ray raises what it likes, `Exception` too
+            why = ' '.join(str(e).split())[:200]
+            ray.shutdown()
+            said = f'no Ray cluster answers at {address} ({why}); give its address, or --ray alone for this machine'
+            if last: raise BadInput(said) from None
 
 def _collect(
     ray,         # the module

@@ -6,12 +6,12 @@
 __all__ = ['reproduce']
 
 # %% ../../nbs/lab/reproduce.ipynb #89b91e0d
-import os, time
+import time
 from pathlib import Path
 from ..errors import check
-from ..atomic_files import write_bytes
+from ..atomic_files import check_writable
 from ..data.load import data_root, pick_device, present
-from .runs import find_records
+from .runs import find_records, sweep
 from .experiments import kind_of, titles_of
 from .distillation import cost_text, learning
 from .params import PROFILES, address, choose, in_clone, repo_root, root_and_runs
@@ -79,13 +79,13 @@ def _announce(
 def _in_minutes(
     minutes,           # from now; None is for ever
     fresh:bool=False,  # compute again what is there?
-)->float:              # seconds as `time.time` counts them, or None
+)->float:              # seconds as `time.monotonic` counts them, or None
     "The moment at which the time is over"
     if minutes is None: return None
     check(minutes > 0, f'{minutes:g} minutes are no time to work in; give more than 0')
     check(not fresh, 'a fresh start and a slice of time do not go together, for each slice would begin again; '
                      'remove the folder of runs instead')
-    return time.time() + 60*minutes
+    return time.monotonic() + 60*minutes
 
 # %% ../../nbs/lab/reproduce.ipynb #64d3a31a
 def _report(
@@ -166,9 +166,10 @@ def reproduce(
     names, runs = choose(root, profile, names), runs.resolve()
     found = _survey(root, profile, names, runs, fresh)
     todo = [r for r in found if r['state'] == 'missing']
-    if todo and not dry_run: write_bytes(runs/f'.writable.{os.getpid()}', b'').unlink()  # else refused here, before anything is said
+    if todo and not dry_run: check_writable(runs)  # else refused here, before anything is said
     _announce(found, say, workers, device if dry_run else None)
     if dry_run: return found, []
+    sweep(runs)
     if not fresh: bring_back([r['settings'] for r in todo], root, runs)
     _make_missing(todo, runs, device, fresh, out, workers, until, ray)
     notebooks = _render(found, names, root, profile, runs, fresh, say)

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from ..errors import BadInput, check
 from ..atomic_files import read_json, write_bytes, write_json
 from ..checkpoints import read_checkpoint, write_checkpoint
+from ..engine.native import steps_used
 from ..hashes import canonical, plain, settings_hash
 try: import fcntl
 except ImportError: fcntl = None  # Windows has no flock; `locked` says so
@@ -63,13 +64,13 @@ def device_name(
 # %% ../../nbs/lab/runs.ipynb #321d9127
 def _environment(
     device='cpu',  # torch device the run uses
-)->dict:           # keys versions, commit, device, threads
+)->dict:           # keys versions, commit, device, threads, steps
     "The circumstances that a record has to carry"
     def v(name):
         try: return version(name)
         except PackageNotFoundError: return None
     versions = dict(python=platform.python_version()) | {n: v(n) for n in ('torch', 'torchvision', 'numpy', 'remember_past')}
-    return dict(versions=versions, commit=_commit(), device=device_name(device), threads=torch.get_num_threads())
+    return dict(versions=versions, commit=_commit(), device=device_name(device), threads=torch.get_num_threads(), steps=steps_used())
 
 # %% ../../nbs/lab/runs.ipynb #f1d72c7c
 class Run:
@@ -92,12 +93,17 @@ class Run:
     def __repr__(self): return f'{self.experiment}/{self.hash}: {"done" if self.done else "begun" if self.folder.exists() else "not begun"}'
 
 # %% ../../nbs/lab/runs.ipynb #a9be519f
+def _is_record(rec): # with numbers where there are numbers, and words where there are words
+    number = lambda v: v is None or type(v) in (int, float)
+    words = all(isinstance(rec.get(k, ''), str) for k in ('experiment', 'run', 'date', 'device')) and isinstance(rec.get('settings'), dict)
+    return words and all(number(rec.get(k)) for k in ('mean', 'std', 'minutes', 'cpu_minutes', 'floats'))
+
 def read_record(
     path,   # a `record.json`, or a copy of one
 )->dict:    # the record as it was written, and `path`
     "Read a record; `BadInput` when it is damaged or was edited"
     rec = read_json(path)
-    check(isinstance(rec, dict) and 'settings' in rec and 'checksum' in rec, f'{path} is not a run record; remove it')
+    check(isinstance(rec, dict) and 'checksum' in rec and _is_record(rec), f'{path} is not a run record; remove it')
     given = rec.pop('checksum')
     same = given == hashlib.sha256(canonical(rec)).hexdigest()
     check(same, f'{path} does not match its checksum; it was edited or damaged: remove it and make it again')
@@ -120,17 +126,19 @@ def failure(
     folder,  # folder of a run
 )->str:      # one sentence; None when the last try did not fail
     "Why a run failed"
-    try: return str(json.loads((Path(folder)/'failed.json').read_text(encoding='utf-8'))['error'])
-    except (OSError, ValueError, KeyError, TypeError): return None
+    try: return str(read_json(Path(folder)/'failed.json')['error'])
+    except (BadInput, KeyError, TypeError): return None
 
 def keep_failure(
     folder,    # folder of a run
     what:str,  # one sentence; empty removes what is there
 )->str:        # the same, 'failed: ' in front
-    "Write or remove `failed.json`, where that is possible"
-    if what:
-        with contextlib.suppress(BadInput): write_json(Path(folder)/'failed.json', dict(error=what))
-    else: (Path(folder)/'failed.json').unlink(missing_ok=True)
+    "Write or remove `failed.json`, where that is possible; a record that was set aside comes back"
+    record, old = Path(folder)/'record.json', Path(folder)/'record.old.json'
+    with contextlib.suppress(BadInput, OSError):
+        if not what: (Path(folder)/'failed.json').unlink(missing_ok=True); return ''
+        write_json(Path(folder)/'failed.json', dict(error=what))
+        if old.exists() and not record.exists(): os.replace(old, record)
     return f'failed: {what}'
 
 # %% ../../nbs/lab/runs.ipynb #15d15e93
@@ -138,6 +146,22 @@ def keep_failure(
 def forget(self:Run):
     "Remove the checkpoints: what begins afresh goes on from none"
     for f in self.folder.glob('checkpoint*'): f.unlink(missing_ok=True)
+
+@patch
+def set_aside(self:Run,
+    call=True, # one word for all processes of a command, so that one that takes over goes on; True: nobody does
+):
+    "Begin afresh: remove the checkpoints, and keep the old record apart until there is a new one"
+    mark, record = self.folder/'fresh', self.folder/'record.json'
+    if mark.exists() and mark.read_text(errors='replace') == call: return
+    if record.exists(): os.replace(record, self.folder/'record.old.json')
+    self.forget()
+    write_bytes(mark, str(call).encode())
+
+@patch(as_prop=True)
+def afresh(self:Run)->bool: # was it begun by `set_aside`, and is it not done yet?
+    "Must this run learn for itself?"
+    return (self.folder/'fresh').exists() and not self.done
 
 @patch
 def finish(self:Run,
@@ -150,6 +174,7 @@ def finish(self:Run,
     rec = plain(name | _environment(device) | now | {k: v for k, v in record.items() if k not in ('checksum', 'path')})
     write_json(self.folder/'record.json', rec | dict(checksum=hashlib.sha256(canonical(rec)).hexdigest()))
     self.forget()
+    (self.folder/'record.old.json').unlink(missing_ok=True)
     return self.record
 
 # %% ../../nbs/lab/runs.ipynb #30543e7a
@@ -187,6 +212,20 @@ def _hold_memory()->bool: # was it possible? only with glibc
     return bool(mallopt(-3, 1 << 25) and mallopt(-1, 2**31 - 1))  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
 
+# %% ../../nbs/lab/runs.ipynb #c064eeca
+def take_lock(
+    f,               # an open file
+    wait:bool=False, # until it is free?
+)->bool:             # ours, or anybody's where there are no such locks; False: somebody else's
+    "Take the lock of a file"
+    try:
+        if fcntl: fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)); return True
+        why = 'this platform has no flock'
+    except BlockingIOError: return False
+    except OSError as e: why = f'the file system of {f.name} has no locks ({e.strerror})'
+    warnings.warn(f'{why}: nothing keeps a second process out of the same run')
+    return True
+
 # %% ../../nbs/lab/runs.ipynb #b88ac814
 @patch
 @contextlib.contextmanager
@@ -197,28 +236,48 @@ def locked(self:Run,
     _hold_memory()
     cards = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     for device in ('cpu', *(f'cuda:{i}' for i in cards)): peak(device, reset=True)
-    if fcntl is None: warnings.warn('this platform has no flock: nothing keeps a second process out of the same run'); yield self; return
-    try: f = open(self.folder/'lock', 'a+')
+    try: f = open(self.folder/'lock', 'a+', errors='replace')
     except OSError as e: raise BadInput(f'cannot write into {self.folder} ({e.strerror}); choose another folder for the runs') from None
     with f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            f.seek(0); who = f.read().strip() or '?'
-            raise BadInput(f'run {self.folder} is being worked on by process {who}; wait until it ends, or stop it') from None
+        if not take_lock(f, wait):
+            f.seek(0); who = f.read(30).strip() or '?'
+            raise BadInput(f'run {self.folder} is being worked on by process {who}; wait until it ends, or stop it')
         with contextlib.suppress(OSError): f.truncate(0); f.write(str(os.getpid())); f.flush()  # a full disk may not keep anybody out
-        for what in ('checkpoint', 'record', 'memory'):  # left by a process that was killed while it wrote
-            for part in [*self.folder.glob(f'.{what}*.tmp')]: part.unlink(missing_ok=True)
+        _tidy(self.folder)
         yield self
+
+def _tidy(
+    folder:Path, # of a run, locked
+):
+    "Remove what a killed process has left: files it was writing, and checkpoints of a run that is done"
+    left = [*folder.glob('.*.tmp')] + ([*folder.glob('checkpoint*')] if (folder/'record.json').exists() else [])
+    for path in left:
+        with contextlib.suppress(OSError): path.unlink()
 
 # %% ../../nbs/lab/runs.ipynb #7f9d185f
 @patch(as_prop=True)
 def busy(self:Run)->str:  # number of the process, '?' when it has not said; '' when nobody is in it
     "Who works on this run now"
-    if fcntl is None or not (self.folder/'lock').exists(): return ''
-    with open(self.folder/'lock') as f:
-        try: fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError: return f.read().strip() or '?'
+    if fcntl is None: return ''
+    try:
+        with open(self.folder/'lock', errors='replace') as f:
+            try: fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError: return f.read(30).strip() or '?'
+    except OSError: pass  # there is none, or it can't be asked; whoever begins the run will be told why
     return ''
+
+# %% ../../nbs/lab/runs.ipynb #bd59298a
+def sweep(
+    runs, # folder of runs
+):
+    "Remove what killed processes have left in any run, where nobody works"
+    for lock in Path(runs).glob('*/*/lock'):
+        if not any(lock.parent.glob('.*.tmp')) and not any(lock.parent.glob('checkpoint*')): continue
+        with contextlib.suppress(OSError), open(lock, 'a+') as f:
+            if take_lock(f): _tidy(lock.parent)
+    for part in (p for level in ('', '*/', '*/*/') for p in Path(runs).glob(f'{level}.*.tmp')):  # not in a run: its age must tell
+        with contextlib.suppress(OSError):
+            if not (part.parent/'lock').exists() and time.time() - part.stat().st_mtime > 3600: part.unlink()
 
 # %% ../../nbs/lab/runs.ipynb #01345d25
 @patch
@@ -229,8 +288,8 @@ def twin(self:Run,
 )->dict:       # the record of another run that learned the same, or None
     "Look for what this run would learn among the runs beside it; wait for one that is at work on it"
     for path in sorted(self.folder.parent.glob('*/settings.json')):
-        try: s = json.loads(path.read_text())
-        except (OSError, ValueError): continue
+        try: s = read_json(path)
+        except BadInput: continue
         if path.parent.name == self.hash or not isinstance(s, dict) or learned(s) != learned(self.settings): continue
         other = Run(self.folder.parent.parent, self.experiment, s, create=False)
         while other.busy and not other.done:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable
 from inspect import Parameter, Signature
 from fastcore.basics import store_attr
-from ..errors import check, nearest
+from ..errors import BadInput, check, nearest
 from ..data.augment import Augment
 from ..data.whiten import WHITENINGS
 from ..data.own import own_kind
@@ -48,9 +48,10 @@ class Setting:
     ):
         "`BadInput` for an impossible value"
         if value is None and self.none or self.ok(value): return
-        what = f'there is no {self.noun} {value!r}' if self.noun else f'setting {name} is {value!r}'
+        said = repr(value)[:60]
+        what = f'there is no {self.noun} {said}' if self.noun else f'setting {name} is {said}'
         or_null = f', or null for {self.none}' if self.none else ''
-        check(False, f'{what}; {nearest(str(value), self.names) if self.names else f"give {self.takes}{or_null}"}')
+        check(False, f'{what}; {nearest(str(value)[:60], self.names) if self.names else f"give {self.takes}{or_null}"}')
 
 # %% ../../nbs/lab/settings.ipynb #5e770009
 def _is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool)
@@ -405,6 +406,16 @@ def complete(
     "Complete, checked settings of an experiment; `BadInput` for a name or an impossible value"
     kind = changes.get('kind', 'distillation')
     return schema_named(kind)(**{k: v for k, v in changes.items() if k != 'kind' or kind != 'distillation'})
+
+# %% ../../nbs/lab/settings.ipynb #6ce8ac9f
+def check_values(
+    settings:dict,  # of a file that somebody else may have written
+    where,          # that file, for the sentence
+):
+    "`BadInput` where a network or an evaluation cannot be as these settings say"
+    about, used = schema_named().about, ('net', 'width', 'depth', 'augment')
+    try: [about[k].check(k, v) for k, v in settings.items() if k in about and (k in used or k.startswith('eval_'))]
+    except BadInput as e: raise BadInput(f'the settings in {where} cannot be: {e}') from None
 
 # %% ../../nbs/lab/settings.ipynb #5e770032
 def _rows(schema): # heading -> (name, default or '', which method has which default, setting, methods that alone have it; none: all)

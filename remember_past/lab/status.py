@@ -24,7 +24,7 @@ def _reached(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try: return int((run.load_checkpoint() or {}).get('iteration', 0))
-        except (OSError, RuntimeError, ValueError): return 0  # replaced just now, or not ours
+        except Exception: return 0  # replaced just now, or not ours: whoever goes on from it will say so
 
 # %% ../../nbs/lab/status.ipynb #f639c7bb
 def _state_of(

@@ -6,7 +6,7 @@
 __all__ = ['torchrun']
 
 # %% ../../nbs/lab/torchrun.ipynb #d93569f8
-import os
+import io, os, socket
 from datetime import timedelta
 import torch, torch.distributed as dist
 from fastcore.basics import patch
@@ -42,10 +42,15 @@ def _share(
     d=None,  # a `_RankDistiller`; None on rank 0 says that there is nothing to do
 ):
     "Take over the state of rank 0; raises `_Nothing` on the others when it has none"
-    sent = [d.state() if d and dist.get_rank() == 0 else None]
-    dist.broadcast_object_list(sent, 0)
-    if d and sent[0] is None: raise _Nothing
-    if d: d.load_state(sent[0])
+    first, device, buffer = dist.get_rank() == 0, 'cuda' if dist.get_backend() == 'nccl' else 'cpu', io.BytesIO()
+    if d and first: torch.save(d.state(), buffer)
+    size = torch.tensor([buffer.tell()], device=device)
+    dist.broadcast(size, 0)
+    if d and not int(size): raise _Nothing
+    if not d: return
+    sent = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8) if first else torch.empty(int(size), dtype=torch.uint8)
+    dist.broadcast(sent := sent.to(device), 0)
+    d.load_state(torch.load(io.BytesIO(sent.cpu().numpy().tobytes()), map_location='cpu', weights_only=True))
 
 # %% ../../nbs/lab/torchrun.ipynb #3bf58485
 def _join(
@@ -56,6 +61,10 @@ def _join(
     check('RANK' in os.environ, f'several processes are started by {how}; for one process there is rp_distill')
     cuda = torch.device(pick_device(device)).type == 'cuda'
     if cuda: torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    has = os.environ.get
+    alone = has('LOCAL_WORLD_SIZE') == has('WORLD_SIZE') or has('MASTER_ADDR') in ('localhost', '127.0.0.1')
+    loop = next((name for _, name in socket.if_nameindex() if name in ('lo', 'lo0')), None) if hasattr(socket, 'if_nameindex') else None
+    if alone and loop: os.environ.setdefault('GLOO_SOCKET_IFNAME', loop)
     dist.init_process_group('nccl' if cuda else 'gloo', timeout=timedelta(days=7))  # the others wait while rank 0 waits for the lock
     return 'cuda' if cuda else 'cpu'
 

@@ -40,7 +40,7 @@ def check_files(
     other = f'{path} is not the memory that {where} is about; fetch both again, or make them again'
     check(record.get('memory_sha256', file) == file, other)
     if not kind_of(s).again: return None
-    memory = Memory.load(path)
+    memory = Memory.load(path, record.get('memory_sha256'))
     meta = [plain(memory.meta.get(k)) for k in ('settings', 'accuracy')]
     check(meta == [s, record['accuracy']] and memory.floats == record['floats'], other)
     return memory

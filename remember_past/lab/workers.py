@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from ..errors import BadInput
+from ..errors import BadInput, in_words
 from .runs import failure, keep_failure
 from .experiments import kind_of, run_of, work
 from .progress import Board, Line
@@ -33,7 +33,7 @@ class _OutOfTime(Exception):
 
 def _in_time(
     progress,     # see `Line`; may be None
-    until:float,  # seconds as `time.time` counts them; None is for ever
+    until:float,  # seconds as `time.monotonic` counts them; None is for ever
 ):                # a callback for an experiment
     "Pass news on; after the last step that fits, raise `_OutOfTime`"
     def tell(news):
@@ -41,7 +41,7 @@ def _in_time(
         if news.get('between'): return  # what has no checkpoint is not cut off
         left, steps = news.get('seconds_left'), news['of'] - news['done']
         step = left/steps if left and steps else 0
-        if until and steps and time.time() + step > until: raise _OutOfTime
+        if until and steps and time.monotonic() + step > until: raise _OutOfTime
     return tell
 
 # %% ../../nbs/lab/workers.ipynb #32bf87ef
@@ -52,16 +52,16 @@ def make_experiment(
     runs,              # folder of runs
     device='cpu',      # torch device
     progress=None,     # see `Line`
-    fresh:bool=False,  # forget what is there?
-    until:float=None,  # stop after the last iteration that fits; seconds as `time.time` counts them
+    fresh=False,       # forget what is there? True, or a word that all processes of one command share, see `Run.set_aside`
+    until:float=None,  # stop after the last iteration that fits; seconds as `time.monotonic` counts them
 )->tuple:              # record or None; 'made', 'not finished' or 'failed: ..'
     "Make one record, or say why there is none"
     folder = run_of(runs, settings, create=False).folder
     try: record = kind_of(settings).run(settings, runs, device, progress=_in_time(progress, until), fresh=fresh)
     except _OutOfTime: return None, NOT_FINISHED
     except Exception as e:
-        what = ' '.join(str(e).split()) or 'without a message'
-        return None, keep_failure(folder, what if isinstance(e, BadInput) else f'{type(e).__name__}: {what}')
+        what = in_words(e) if isinstance(e, OSError) else ' '.join(str(e).split()) or 'without a message'
+        return None, keep_failure(folder, what if isinstance(e, (BadInput, OSError)) else f'{type(e).__name__}: {what}')
     keep_failure(folder, '')
     return record, 'made'
 
@@ -87,7 +87,7 @@ def make_in_turn(
     settings = [r['settings'] for r in todo]
     line, waiting = Line(settings, out, guesses=[r.get('guess') for r in todo]), list(range(len(todo)))
     for r in todo: r['state'] = NOT_FINISHED
-    while waiting and not (until and time.time() > until):
+    while waiting and not (until and time.monotonic() > until):
         i = _pick(waiting, settings, runs)
         if i is None: time.sleep(.5); continue
         waiting.remove(i); line.start(i); began = time.monotonic()
@@ -106,13 +106,16 @@ def serve():
     "Make the experiments that standard input names until it ends"
     jobs, mine, lock = queue.Queue(), os.fdopen(os.dup(1), 'w'), threading.Lock()
     os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a script ignore it, and so would their children
     def tell(news):
-        with lock: print(json.dumps(news), file=mine, flush=True)
+        try:
+            with lock: print(json.dumps(news), file=mine, flush=True)
+        except OSError: raise KeyboardInterrupt from None  # nobody listens any more
     def listen():
         for text in sys.stdin: jobs.put(json.loads(text))
         jobs.put(None); os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=listen, daemon=True).start()
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+    with contextlib.suppress(KeyboardInterrupt):
         tell(dict(ready=torch.get_num_threads()))
         while job := jobs.get():
             record, state = make_experiment(**job, progress=tell)
@@ -200,7 +203,7 @@ class Crew:
         out=None,          # where progress is written
         until:float=None,  # stop in time, see `make_experiment`
     ):
-        self.todo, self.runs, self.device, self.fresh, self.until = todo, Path(runs), str(device), fresh, until
+        self.todo, self.runs, self.device, self.fresh, self.until = todo, Path(runs), str(device), fresh and os.urandom(8).hex(), until
         self.settings, self.waiting, self.events = [r['settings'] for r in todo], list(range(len(todo))), queue.Queue()
         self.size = max(1, min(workers, len(todo)))
         self.board, self.crew = Board(self.settings, self.size, out, guesses=[r.get('guess') for r in todo]), {}  # crew: number -> Worker
@@ -214,7 +217,7 @@ def hand_out(self:Crew):
     for w in range(self.size):
         worker = self.crew.get(w)
         if worker and worker.job is not None: continue
-        i = None if self.until and time.time() > self.until else _pick(self.waiting, self.settings, self.runs)
+        i = None if self.until and time.monotonic() > self.until else _pick(self.waiting, self.settings, self.runs)
         if i is None: continue
         self.waiting.remove(i)
         worker = self.crew.setdefault(w, worker or Worker(w, self.size, self.events, self.device))
@@ -285,7 +288,7 @@ def dismiss(self:Crew,
 @patch
 def run(self:Crew):
     "Make the experiments; an interrupt ends all processes first"
-    late = lambda by: self.until and time.time() > self.until + by
+    late = lambda by: self.until and time.monotonic() > self.until + by
     try:
         while True:
             self.hand_out()
