@@ -97,9 +97,10 @@ def outer_loss(self:Distiller,
     init:int=0,       # which of the iteration's fresh networks
     trace:dict=None,  # see `unroll`
 )->Tensor:            # J, differentiable in the memory
-    "Lines 4 to 15 of Algorithm 1, up to the outer loss J"
+    "Algorithm 1 from line 4 up to the outer loss J"
     o, p = self.now, self.plan(iteration, init)
-    (X, Y), same = self.recalled(p['labels']), lambda x: self.augment.apply(shrunk(x, self.shrink), p['change'])
+    X, Y = self.recalled(p['labels'])
+    def same(x): return self.augment.apply(shrunk(x, self.shrink), p['change'])  # recalled and real images alike
     w, m = self.pool.take(iteration, p['theta0']) if self.pool else (p['theta0'], None)
     theta = unroll(self.steps, w, same(X), Y, p['batches'], o['inner_lr'], o['momentum'], o['window'], o['every'],
                    self.host, trace=trace, m=m)
