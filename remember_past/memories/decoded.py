@@ -45,11 +45,24 @@ class Decoded(Memory):
 
     @classmethod
     def defaults(cls)->dict: "The options and their defaults"; return {k: d for k, (d, _) in cls.options.items()}
-    def layout(self, n)->dict: "Shapes of the learned tables, by name"; raise NotImplementedError
-    def decode(self, t, c)->Tensor: "Images (len(c), r, C, H, W) of the classes `c`, from tables `t`"; raise NotImplementedError
-    def images(self, n)->int: "Images that a class recalls"; return n
-    def fix(self, x)->dict: "Numbers that are stored and not learned, from real images `x` or None"; return {}
-    def noise(self, name, shape, gen)->Tensor: "What a table holds before anything is learned"; return _xavier(shape, gen)
+    def layout(self,
+        n:int,  # what the budget decides, 1 or more
+    )->dict: "Shapes of the learned tables, by name"; raise NotImplementedError
+    def decode(self,
+        t:dict,   # tables by name
+        c:Tensor, # class numbers (N,)
+    )->Tensor: "Images (N, r, C, H, W) of these classes"; raise NotImplementedError
+    def images(self,
+        n:int,  # what the budget decides
+    )->int: "Images that a class recalls"; return n
+    def fix(self,
+        x:Tensor,  # real images (N, C, H, W), or None
+    )->dict: "Numbers that are stored and not learned"; return {}
+    def noise(self,
+        name:str,   # of the table
+        shape:tuple,# its shape
+        gen:torch.Generator, # source of randomness
+    )->Tensor: "What a table holds before anything is learned"; return _xavier(shape, gen)
 
 # %% ../../nbs/memories/decoded.ipynb #75ff9dc7
 def _xavier(
