@@ -60,9 +60,9 @@ def write_json(
 def parse_json(
     text:str,  # JSON that anybody may have written
 ):             # its value
-    "Read JSON; `ValueError` also for lists in lists without end, whole numbers of more than 20 digits, and what is no number"
+    "Read JSON; `ValueError` also for lists in lists without end, whole numbers of more digits than the largest float, and what is no number"
     def whole(digits):
-        if len(digits.lstrip('-')) > 20: raise ValueError('a number has too many digits')
+        if len(digits.lstrip('-')) > 309: raise ValueError('a number has too many digits')
         return int(digits)
     def no_number(name): raise ValueError(f'{name} is no number')
     try: return json.loads(text, parse_int=whole, parse_constant=no_number)
