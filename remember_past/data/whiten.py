@@ -154,6 +154,17 @@ class ZCA(Whitening):
     "Centre each image, scale it to length 1, and multiply by W"
     kind = 'zca'
 
+def _check_zca(
+    name:str,   # of the class
+    x:Tensor,   # training images
+    reg:float,  # what is added to each eigenvalue
+    tol:float,  # error that packing may cause
+):
+    "`BadInput` for images or numbers that ZCA can't be fitted with"
+    check(x.ndim == 4 and len(x) > 0, f'{name}.fit needs images N x C x H x W, at least one, not {tuple(x.shape)}.')
+    check(x[0].numel() <= 2**14, f'ZCA whitens images of up to 16,384 numbers, not {x[0].numel():,}; use standardize, or smaller images.')
+    check(reg > 0 and tol > 0, f'{name}.fit needs reg > 0 and tol > 0, not {reg} and {tol}.')
+
 @patch(cls_method=True)
 def fit(cls:ZCA,
     x:Tensor,            # training images, N x C x H x W
@@ -162,9 +173,7 @@ def fit(cls:ZCA,
     exact:bool=False,    # keep the whole matrix in float32 instead?
 )->ZCA:
     "Measure the whitening on training images, packed as it will be stored"
-    check(x.ndim == 4 and len(x) > 0, f'ZCA.fit needs images N x C x H x W, at least one, not {tuple(x.shape)}.')
-    check(x[0].numel() <= 2**14, f'ZCA whitens images of up to 16,384 numbers, not {x[0].numel():,}; use standardize, or smaller images.')
-    check(reg > 0 and tol > 0, f'ZCA.fit needs reg > 0 and tol > 0, not {reg} and {tol}.')
+    _check_zca('ZCA', x, reg, tol)
     few = len(x) < x[0].numel()
     e, V, mean, norm = (_spectrum_of_few if few else _spectrum)(x)
     check(float(e.sum()) > 0, 'ZCA.fit found only blank images; there is nothing to whiten.')
@@ -245,9 +254,8 @@ def fit(cls:PixelZCA,
     exact:bool=False, # keep the whole matrix in float32 instead?
 )->PixelZCA:
     "Measure the whitening on training images, packed as it will be stored"
-    check(x.ndim == 4 and len(x) > 1, f'PixelZCA.fit needs images N x C x H x W, at least two, not {tuple(x.shape)}.')
-    check(x[0].numel() <= 2**14, f'ZCA whitens images of up to 16,384 numbers, not {x[0].numel():,}; use standardize, or smaller images.')
-    check(reg > 0 and tol > 0, f'PixelZCA.fit needs reg > 0 and tol > 0, not {reg} and {tol}.')
+    _check_zca('PixelZCA', x, reg, tol)
+    check(len(x) > 1, 'PixelZCA.fit needs two images or more; one has no covariance.')
     flat = x.flatten(1)
     mean = flat.double().mean(0)
     S = sum(((p - mean).float().T@(p - mean).float()).double() for p in flat.split(4096))/(len(x) - 1)
