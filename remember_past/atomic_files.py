@@ -60,7 +60,7 @@ def write_json(
 def parse_json(
     text:str,  # JSON that anybody may have written
 ):             # its value
-    "Read JSON; `ValueError` also for lists in lists without end, whole numbers of more digits than the largest float, and what is no number"
+    "Read JSON; `ValueError` also for lists in lists without end, whole numbers longer than any float, and what is no number"
     def whole(digits):
         if len(digits.lstrip('-')) > 309: raise ValueError('a number has too many digits')
         return int(digits)
