@@ -114,9 +114,9 @@ def serve():
     def listen():
         for text in sys.stdin: jobs.put(json.loads(text))
         jobs.put(None); os.kill(os.getpid(), signal.SIGINT)
-    threading.Thread(target=listen, daemon=True).start()
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):  # input may end at once, so the thread starts in here
         tell(dict(ready=torch.get_num_threads()))
+        threading.Thread(target=listen, daemon=True).start()
         while job := jobs.get():
             record, state = make_experiment(**job, progress=tell)
             tell(dict(state=state))
