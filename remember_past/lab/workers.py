@@ -113,7 +113,7 @@ def serve():
         except OSError: raise KeyboardInterrupt from None  # nobody listens any more
     def listen():
         for text in sys.stdin: jobs.put(json.loads(text))
-        jobs.put(None); os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT); jobs.put(None)  # in this order: after a None, an interrupt would come too late
     with contextlib.suppress(KeyboardInterrupt):  # input may end at once, so the thread starts in here
         tell(dict(ready=torch.get_num_threads()))
         threading.Thread(target=listen, daemon=True).start()
