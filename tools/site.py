@@ -69,7 +69,10 @@ def finish(nb, page, table):
     for c in nb['cells']:
         if c['cell_type'] == 'markdown': c['source'] = mend(c['source'])
         for o in c.get('outputs') or []:
-            if 'text/markdown' in o.get('data', {}): o['data']['text/markdown'] = mend(o['data']['text/markdown'])
+            data = o.get('data', {})
+            if 'text/markdown' in data: data['text/markdown'] = mend(data['text/markdown'])
+            elif 'text/html' in data:  # as a raw block, or Quarto takes it for a widget and calls jQuery and require.js from a CDN
+                data['text/markdown'] = ['```{=html}\n', *whole(data.pop('text/html')).rstrip().splitlines(keepends=True), '\n```\n']
 
 def bar():
     "Repository and \"report an issue\" in the top bar, as more lines of nbdev.yml"

@@ -118,6 +118,9 @@ _TORCHVISION = dict(  # name: (class in torchvision.datasets, folder under the r
     cifar100=('CIFAR100', 'cifar-100-python', ('train', 'test', 'meta')))
 DATASETS = ('digits', *_TORCHVISION)
 
+# %% ../../nbs/data/files.ipynb #877480c3
+DATA_NAMES = dict(digits='digits', mnist='MNIST', fashion_mnist='Fashion-MNIST', svhn='SVHN', cifar10='CIFAR-10', cifar100='CIFAR-100')  # for people
+
 # %% ../../nbs/data/files.ipynb #afcc1856
 def present(
     name:str,   # one of `DATASETS`, or a path of your own

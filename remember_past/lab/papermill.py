@@ -122,8 +122,8 @@ def execute(
 def _shown(
     outputs:list,  # of a code cell
 )->list:           # what a reader sees of them
-    "Outputs without counters, metadata and addresses of objects, each text in one piece"
-    whole = lambda v: re.sub('0x[0-9a-f]+', '', ''.join(v)) if isinstance(v, (list, str)) else v
+    "Outputs without counters, metadata, addresses of objects and closing line ends (`nbdev_clean` drops them too), each text in one piece"
+    whole = lambda v: re.sub('( at )?0x[0-9a-f]+', '', ''.join(v)).rstrip() if isinstance(v, (list, str)) else v
     return [{k: whole(v) for k, v in (o.get('data') or {'text': o.get('text')}).items()} for o in outputs]
 
 # %% ../../nbs/lab/papermill.ipynb #9c4d1bb6

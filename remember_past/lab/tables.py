@@ -14,6 +14,7 @@ from safetensors import safe_open
 from ..errors import check
 from ..atomic_files import write_bytes, write_json
 from ..hashes import settings_hash
+from ..data.files import DATA_NAMES
 from .runs import Run, failure, find_records
 from .experiments import title_of, kind_of
 from .distillation import OPTIONS, learning
@@ -187,13 +188,11 @@ def scaled_down(
     return ', '.join(f'{k} {settings[k]} ({theirs[k]})' for k in settings if k not in _FREE and settings[k] != theirs.get(k))
 
 # %% ../../nbs/lab/tables.ipynb #9ca5692e
-_DATA_NAMES = dict(mnist='MNIST', fashion_mnist='Fashion-MNIST', svhn='SVHN', cifar10='CIFAR-10', cifar100='CIFAR-100')
-
 def named(
     value,  # an entry of a table or its heading
 ):          # 'Fashion-MNIST, 1 image per class' for 'fashion_mnist, 1 image per class'
     "Call a data set by the name that people know"
-    return re.sub(r'^\w+(?=,|$)', lambda m: _DATA_NAMES.get(m[0], m[0]), value) if isinstance(value, str) else value
+    return re.sub(r'^\w+(?=,|$)', lambda m: DATA_NAMES.get(m[0], m[0]), value) if isinstance(value, str) else value
 
 def page_table(
     frame,     # pandas DataFrame

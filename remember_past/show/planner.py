@@ -10,6 +10,7 @@ import functools, math
 import torch
 from fastcore.basics import patch
 from ..errors import check, nearest
+from ..data.files import DATA_NAMES
 from ..memory import budget, rows_for, smaller
 from ..nets import make_net, n_params
 from ..engine.choose import steps_for
@@ -60,11 +61,12 @@ def what_it_costs(
     width:int=128,        # channels of the ConvNet
     inner_steps:int=150,  # of one unroll
     per_class:int=32,     # images of each class in an inner step
+    image_seconds=None,   # of one image in one inner step; none: measured here
 )->dict:                  # batch (images of an inner step), seconds (of an outer iteration), bytes (of weights that an unroll keeps)
-    "Predict what an outer iteration takes on this machine"
+    "Predict what an outer iteration takes"
     batch = min(per_class, r)*n_classes
     kept = memory_for(n_params(make_net('convnet', shape, n_classes, width)), inner_steps)
-    return dict(batch=batch, seconds=_image_seconds(shape, n_classes, width)*batch*inner_steps, bytes=kept)
+    return dict(batch=batch, seconds=(image_seconds or _image_seconds(shape, n_classes, width))*batch*inner_steps, bytes=kept)
 
 # %% ../../nbs/show/planner.ipynb #b29a2ad4
 class BudgetPlanner:
@@ -76,12 +78,13 @@ class BudgetPlanner:
         K:int=16,          # bases at the start
         scale:int=2,       # at the start: bases are stored so many times smaller
         iterations=5000,   # outer iterations, for the total
+        speeds:dict=None,  # (shape, width) -> seconds of one image in an inner step, and where that was; others are measured here
     ):
         import ipywidgets as w
-        self.sets, self.chosen, self.iterations, self.quiet = dict(_SHAPES), chosen or {}, iterations, False
+        self.sets, self.chosen, self.iterations, self.speeds, self.quiet = dict(_SHAPES), chosen or {}, iterations, speeds or {}, False
         if not isinstance(data, str): self.sets[data.name] = tuple(data.shape), data.n_classes; data = data.name
         check(data in self.sets, f'the shape of {data!r} is unknown; {nearest(data, self.sets)}, or give the data set itself')
-        self.data = w.Dropdown(options=list(self.sets), value=data, description='data set')
+        self.data = w.Dropdown(options=[(DATA_NAMES.get(n, n), n) for n in self.sets], value=data, description='data set')
         self.ipc = w.BoundedIntText(value=ipc, min=1, max=1000, description='images a class')
         self.K, self.scale = w.IntSlider(value=K, min=1, max=10**6, description='K bases'), w.Dropdown(description='scale')
         self.width = w.Dropdown(options=[16, 32, 64, 128], value=128, description='width')
@@ -124,11 +127,12 @@ def _duration(
                 if s < 90*n or unit == 'hours')
 
 @patch
-def plan(self:BudgetPlanner)->dict: # `what_fits` and `what_it_costs` of the choice
+def plan(self:BudgetPlanner)->dict: # `what_fits` and `what_it_costs` of the choice, and where (the machine that the time is for)
     "Work the choice out"
     shape, n_classes = self.sets[self.data.value]
     fits = what_fits(shape, n_classes, self.ipc.value, self.K.value, self.scale.value)
-    return fits | what_it_costs(shape, n_classes, fits['r'], self.width.value, self.inner_steps.value)
+    seconds, where = self.speeds.get((shape, self.width.value), (None, 'this machine'))
+    return fits | what_it_costs(shape, n_classes, fits['r'], self.width.value, self.inner_steps.value, image_seconds=seconds) | dict(where=where)
 
 @patch
 def sentence(self:BudgetPlanner)->str:
@@ -137,7 +141,7 @@ def sentence(self:BudgetPlanner)->str:
     return (f'{p["floats"]:,} of {p["budget"]:,} floats: {self.K.value} bases and {p["r"]} addressing matrices recall {p["r"]} images '
             f'of each class, {p["images"]:,} in all. An outer iteration, {self.inner_steps.value} inner steps of {p["batch"]:,} images '
             f'through a ConvNet of width {self.width.value}, keeps {p["bytes"]/2**20:.0f} MiB of weights and takes about '
-            f'{_duration(p["seconds"])} on this machine; {total:,} of them take {_duration(total*p["seconds"])}.')
+            f'{_duration(p["seconds"])} on {p["where"]}; {total:,} of them take {_duration(total*p["seconds"])}.')
 
 # %% ../../nbs/show/planner.ipynb #c715fa6e
 @patch
@@ -153,7 +157,8 @@ def figure(self:BudgetPlanner): # matplotlib figure, 4.6 x 3 inches
     best = self.chosen.get((self.data.value, ipc))
     if best: ax.axvline(best, ls=':', color='black', label=f'best on validation: K = {best}'); ax.legend(fontsize=8)
     ax.set(xlabel='bases $K$', ylabel='images of each class, $r$', yscale='log', xlim=(0, max(2, min(self.K.max, 4*K)) + 1))
-    ax.set_title(f'{self.data.value}, budget of {ipc} image{"s" if ipc > 1 else ""} per class', fontsize=9)
+    name = DATA_NAMES.get(self.data.value, self.data.value)
+    ax.set_title(f'{name}, budget of {ipc} image{"s" if ipc > 1 else ""} per class', fontsize=9)
     ax.grid(lw=.4)
     return fig
 
@@ -173,7 +178,7 @@ def budget_planner(
     data='mnist',      # a data set at the start: its name, or a `Dataset` of your own
     chosen:dict=None,  # (name of a data set, images per class) -> K to be marked
     live:bool=None,    # controls or a still; none: controls if a notebook is open
-    **start,           # ipc, K, scale at the start; iterations
+    **start,           # ipc, K, scale at the start; iterations, speeds
 ):                     # BudgetPlanner, or a matplotlib figure
     "Controls on what a memory may cost, or a still picture where nobody could move them"
     planner = BudgetPlanner(data, chosen, **start)
