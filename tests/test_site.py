@@ -1,5 +1,5 @@
 "The site. Without Quarto: every page processes, and everything it points at is there. With Quarto on the PATH it is built and crawled."
-import ast, importlib.util, json, os, re, shutil, subprocess, sys, warnings
+import ast, functools, http.server, importlib.util, json, os, re, shutil, subprocess, sys, threading, warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -186,6 +186,7 @@ def test_processes(page, monkeypatch):
     site.finish(done, page.relative_to(nbs), table := site.symbols())
     pages_there = {site.address(p.relative_to(nbs)) for p in pages}
     for c in done['cells']:
+        assert not any('text/html' in o.get('data', {}) for o in c.get('outputs') or []), 'Quarto would fetch jQuery for it'
         for text in [c.get('source') or ''] + [o['data']['text/markdown'] for o in c.get('outputs') or [] if 'text/markdown' in o.get('data', {})]:
             text = ''.join(text)
             assert '](' not in ''.join(m[0] for m in re.finditer(r'```.*?```', text, re.S)) or c['cell_type'] == 'markdown', 'a link inside a signature'
@@ -300,21 +301,34 @@ def test_built_home_is_named_once(built):
     assert not links + [n for n, p in built.items() if any('example.org' in t for t in p.said)], links[:20]
     assert (top/'_docs'/'llms.txt').read_text(encoding='utf-8') == site.llms()
 
+def test_built_loads_nothing_from_elsewhere(built):
+    "Scripts, styles, fonts and pictures all lie on the site"
+    bad = [f'{n}: {to}' for n, p in built.items() for tag, rel, to in p.links
+           if (tag in ('script', 'img', 'source') or tag == 'link' and rel in ('stylesheet', 'icon', 'preconnect')) and re.match(r'https?:|//', to)]
+    bad += [p.name for p in (top/'_docs').rglob('*.css') if re.search(r'(@import[^;]*|url\([\'"]?)https?:', p.read_text(encoding='utf-8'))]
+    assert not bad, f'{len(bad)} from elsewhere:\n' + '\n'.join(bad[:20])
+
 def test_built_pages_fit_a_phone(built):
-    "At 390 pixels no page scrolls sideways: what is wider scrolls in a box of its own"
+    "On a plain static server and 390 pixels wide: no page scrolls sideways (what is wider scrolls in a box of its own), and none logs an error"
     webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
     if not (shutil.which('chromium') and shutil.which('chromedriver')): pytest.skip('chromium and chromium-driver are not installed')
     options = webdriver.ChromeOptions()
     options.binary_location, options.page_load_strategy = shutil.which('chromium'), 'eager'
     for word in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'): options.add_argument(word)
-    b, wide = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which('chromedriver'))), []
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *a): pass
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=str(top/'_docs')))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    b, bad = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which('chromedriver'))), []
     try:
         b.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=390, height=800, deviceScaleFactor=1, mobile=True))
         for name in sorted(built):
-            b.get((top/'_docs'/name).as_uri())
-            if (w := b.execute_script('return document.documentElement.scrollWidth')) > 390: wide.append(f'{name}: {w}')
-    finally: b.quit()
-    assert not wide, f'{len(wide)} pages are too wide for a phone: {wide[:10]}'
+            b.get(f'http://127.0.0.1:{server.server_port}/{name}')
+            if (w := b.execute_script('return document.documentElement.scrollWidth')) > 390: bad.append(f'{name}: {w} pixels')
+            bad += [f'{name}: {e["message"][:200]}' for e in b.get_log('browser') if e['level'] == 'SEVERE']
+    finally: b.quit(); server.shutdown()
+    assert not bad, f'{len(bad)} faults:\n' + '\n'.join(bad[:20])
 
 def test_built_weight(built):
     assert sum(p.stat().st_size for p in (top/'_docs').rglob('*') if p.is_file()) < 30*10**6
