@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/engine/convnet_block.ipynb #d4805905
-import torch, torch.nn.functional as F
+import torch.nn.functional as F
 from torch import Tensor
 
 # %% ../../nbs/engine/convnet_block.ipynb #123f45ec
