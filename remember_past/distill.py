@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from .errors import check
 from .data.load import ClassSampler
 from .data.augment import Augment
-from .nets import checked_net, fresh_params
+from .nets import checked_net
+from .initial_weights import fresh_params
 from .memory import Memory
 from .distill_settings import OUTER, check_real, outer_settings
 from .diverged import Diverged

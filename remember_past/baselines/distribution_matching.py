@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from ..memory import Memory
 from ..errors import check
-from ..nets import ConvNet, fresh_params
+from ..nets import ConvNet
+from ..initial_weights import fresh_params
 from ..engine.choose import steps_for
 from ..train import draw_seed
 from .learner import Learner, SHARED, siamese_operations

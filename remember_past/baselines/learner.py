@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..errors import check, nearest
 from ..data.load import ClassSampler
 from ..data.augment import Augment
-from ..nets import checked_net, fresh_params
+from ..nets import checked_net
+from ..initial_weights import fresh_params
 from ..memory import Memory
 from ..train import generator, draw_seed
 from ..engine.choose import steps_for

@@ -25,7 +25,8 @@ from ..evaluate import LOSSES, PROTOCOL, SCHEDULES
 from ..baselines.methods import LEARNERS, PROTOCOLS, TITLES, published, published_protocol
 from ..memories.overview import known_kinds
 from ..continual.methods import STREAM_LEARNERS
-from ..continual.recall import FRESH, Recall
+from ..continual.inner_loop import FRESH
+from ..continual.recall import Recall
 from ..continual.streams import BENCHMARKS
 from ..queries.images import FORMS, PRETRAIN
 from ..queries.episodes import BUILD, EPISODE
