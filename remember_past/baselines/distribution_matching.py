@@ -56,7 +56,8 @@ class _Look:
 # %% ../../nbs/baselines/distribution_matching.ipynb #eab97157
 class DistributionMatching(Learner):
     "DM: the loss compares class means of random features"
-    settings = dict(SHARED, iterations=20_000, outer_lr=1.0, augment='color_crop_cutout_flip_scale_rotate')
+    settings = dict(SHARED, iterations=20_000, outer_lr=1.0, augment='color_crop_cutout_flip_scale_rotate',
+                    outer='sgd', decay=False)
 
     def __init__(self,
         memory:Memory,   # where to start; its tensors are learned in place
