@@ -197,6 +197,7 @@ def test_processes(page, monkeypatch):
 
 def test_what_is_linked():
     "Names that the page knows; not words that happen to be names, not code, not links, not names of two things"
+    assert {'Memory.recall', 'budget_planner'} < set(site.symbols()) and 'Resumable' not in site.symbols()  # which has no anchor on its page
     table = {'many': 'a.html#many', 'Memory.recall': 'memory.html#memory.recall', 'scale_of': 'b.html#scale_of'}
     say = lambda text, known=(): site.linked(text, Path('paper/table1.ipynb'), set(known), table)
     assert say('the stream `many`') == 'the stream `many`' and say('`many`', {'many'}) == '[`many`](../a.html#many)'

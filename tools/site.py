@@ -5,7 +5,7 @@ Stored outputs are the only source of the pages; nothing is executed but the imp
 nbdev's own links to symbols are switched off in settings.ini (`skip_procs`): they are absolute, and reach into signatures.
 `finish` makes relative ones, and leaves code and other links alone.
 """
-import ast, configparser, importlib.util, json, os, re, shutil, subprocess, sys
+import ast, configparser, functools, importlib.util, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 
 top = Path(__file__).resolve().parent.parent
@@ -23,6 +23,13 @@ def setting(key):
 
 def at_home(): return 'example.org' not in setting('git_url')  # has the repository a public home?
 
+@functools.cache
+def with_anchor():
+    "Names that have an anchor on their page: what a module exports to everybody, and what `show_doc` shows"
+    texts = [p.read_text(encoding='utf-8') for p in (top/'remember_past').rglob('*.py')]
+    names = {n for t in texts for m in re.findall(r'^__all__ = (\[.*?\])', t, re.M | re.S) for n in ast.literal_eval(m)}
+    return names | {n for p in (top/'nbs').rglob('*.ipynb') for n in re.findall(r'show_doc\((\w+)', p.read_text(encoding='utf-8'))}
+
 def symbols():
     "Each name of the package that stands for one thing -> its page and anchor, and the module that it lives in"
     text = (top/'remember_past'/'_modidx.py').read_text(encoding='utf-8')
@@ -30,7 +37,7 @@ def symbols():
     for module, names in index['syms'].items():
         for name, (address, _) in names.items():
             short = name.removeprefix(module + '.')
-            if '__' not in short and not short.startswith('_'): found.setdefault(short, set()).add(address)
+            if '__' not in short and short.split('.')[0] in with_anchor(): found.setdefault(short, set()).add(address)
     return {n: next(iter(a)) for n, a in found.items() if len(a) == 1}
 
 def known_to(cells):
