@@ -119,7 +119,8 @@ _TORCHVISION = dict(  # name: (class in torchvision.datasets, folder under the r
 DATASETS = ('digits', *_TORCHVISION)
 
 # %% ../../nbs/data/files.ipynb #877480c3
-DATA_NAMES = dict(digits='digits', mnist='MNIST', fashion_mnist='Fashion-MNIST', svhn='SVHN', cifar10='CIFAR-10', cifar100='CIFAR-100')  # for people
+DATA_NAMES = dict(  # for people
+    digits='digits', mnist='MNIST', fashion_mnist='Fashion-MNIST', svhn='SVHN', cifar10='CIFAR-10', cifar100='CIFAR-100')
 
 # %% ../../nbs/data/files.ipynb #afcc1856
 def present(
