@@ -132,7 +132,8 @@ def plan(self:BudgetPlanner)->dict: # `what_fits` and `what_it_costs` of the cho
     shape, n_classes = self.sets[self.data.value]
     fits = what_fits(shape, n_classes, self.ipc.value, self.K.value, self.scale.value)
     seconds, where = self.speeds.get((shape, self.width.value), (None, 'this machine'))
-    return fits | what_it_costs(shape, n_classes, fits['r'], self.width.value, self.inner_steps.value, image_seconds=seconds) | dict(where=where)
+    costs = what_it_costs(shape, n_classes, fits['r'], self.width.value, self.inner_steps.value, image_seconds=seconds)
+    return fits | costs | dict(where=where)
 
 @patch
 def sentence(self:BudgetPlanner)->str:
