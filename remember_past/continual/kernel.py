@@ -132,11 +132,9 @@ def _chained(
     last=False,    # an activation after the last layer too?
 )->Tensor:         # (n, B, d')
     "Apply a stack of n perceptrons, differentiably"
-    i = 0
-    for l, layer in enumerate(form):
-        mid = i + layer.weight.numel()
-        W, b = (w[:, a:a + p.numel()].view(len(w), *p.shape) for a, p in ((i, layer.weight), (mid, layer.bias)))
-        i, x = mid + layer.bias.numel(), torch.baddbmm(b[:, None], x, W.mT)
+    own = w.split([p.numel() for p in form.parameters()], 1)  # at once: slices one by one would each cost a gradient of the whole length
+    for l, (layer, W, b) in enumerate(zip(form, own[::2], own[1::2])):
+        x = torch.baddbmm(b[:, None], x, W.view(len(w), *layer.weight.shape).mT)
         if last or l + 1 < len(form): x = act(x)
         if masks is not None and (last or l + 1 < len(form)): x = x*masks[l]
     return x

@@ -7,92 +7,9 @@ __all__ = ['Augment']
 
 # %% ../../nbs/data/augment.ipynb #88ce671a
 import torch
-import torch.nn.functional as F
 from fastcore.basics import patch
 from ..errors import check, nearest
-
-# %% ../../nbs/data/augment.ipynb #022a581f
-def _each(v, x):
-    "`v` of length 1 or N in the type of `x`, ready to multiply images"
-    return v.to(x).view(-1, 1, 1, 1)
-
-def _flip(
-    x:torch.Tensor,    # images, N x C x H x W
-    yes:torch.Tensor,  # 1 or N truth values
-)->torch.Tensor:       # mirrored where `yes`
-    "Mirror images left and right"
-    return torch.where(yes.to(x.device).view(-1, 1, 1, 1), x.flip(-1), x)
-
-# %% ../../nbs/data/augment.ipynb #e320cd5e
-def _resample(x, a, b, c, d):
-    "Image read at (a x + b y, c x + d y) for the pixel at (x, y); places run from -1 to 1, zeros outside"
-    a, b, c, d = (torch.as_tensor(v, device=x.device).to(x.dtype).expand(len(x)) for v in (a, b, c, d))
-    o = torch.zeros_like(a)
-    theta = torch.stack([a, b, o, c, d, o], 1).view(-1, 2, 3)
-    return F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False),
-                         mode='bilinear', padding_mode='zeros', align_corners=False)
-
-def _rotate(
-    x:torch.Tensor,        # images, N x C x H x W
-    degrees:torch.Tensor,  # 1 or N angles, counter-clockwise as displayed
-)->torch.Tensor:           # turned about the centre, zeros where nothing was
-    "Rotate images about their centre"
-    t = degrees.to(x).deg2rad()
-    h, w = x.shape[-2:]
-    return _resample(x, t.cos(), -t.sin()*h/w, t.sin()*w/h, t.cos())
-
-# %% ../../nbs/data/augment.ipynb #2815766f
-def _scale(
-    x:torch.Tensor,   # images, N x C x H x W
-    sy:torch.Tensor,  # 1 or N factors for the height, above 0
-    sx:torch.Tensor,  # 1 or N factors for the width, above 0
-)->torch.Tensor:      # enlarged about the centre; zeros around it when shrunk
-    "Stretch or shrink images about their centre"
-    return _resample(x, 1/sx.to(x), 0., 0., 1/sy.to(x))
-
-# %% ../../nbs/data/augment.ipynb #c54108d5
-def _crop(
-    x:torch.Tensor,   # images, N x C x H x W
-    dy:torch.Tensor,  # 1 or N whole pixels downwards
-    dx:torch.Tensor,  # 1 or N whole pixels to the right
-)->torch.Tensor:      # shifted, with zeros where nothing was
-    "Shift images, losing what leaves the frame"
-    n, c, h, w = x.shape
-    row = torch.arange(h, device=x.device) - dy.to(x.device).view(-1, 1)
-    col = torch.arange(w, device=x.device) - dx.to(x.device).view(-1, 1)
-    inside = ((row >= 0) & (row < h)).view(-1, 1, h, 1) & ((col >= 0) & (col < w)).view(-1, 1, 1, w)
-    row = row.clamp(0, h-1).view(-1, 1, h, 1).expand(n, c, h, w)
-    col = col.clamp(0, w-1).view(-1, 1, 1, w).expand(n, c, h, w)
-    return x.gather(2, row).gather(3, col) * inside
-
-# %% ../../nbs/data/augment.ipynb #24178c6d
-def _cutout(
-    x:torch.Tensor,    # images, N x C x H x W
-    cy:torch.Tensor,   # 1 or N centres of the hole, rows from the top
-    cx:torch.Tensor,   # 1 or N centres of the hole, columns from the left
-    part:float=0.5,    # side of the hole as a part of the side of the image
-)->torch.Tensor:       # with a rectangle of zeros
-    "Blank a rectangle"
-    hole = True
-    for size, centre, view in zip(x.shape[-2:], (cy, cx), ((-1, 1, x.shape[-2], 1), (-1, 1, 1, x.shape[-1]))):
-        side = int(size*part + 0.5)
-        place = torch.arange(size, device=x.device) - centre.to(x.device).view(-1, 1) + side//2
-        hole = hole & ((place >= 0) & (place < side)).view(view)
-    return x * ~hole
-
-# %% ../../nbs/data/augment.ipynb #717f4735
-def _color(
-    x:torch.Tensor,           # images, N x C x H x W
-    brightness:torch.Tensor,  # 1 or N numbers added to every pixel
-    saturation:torch.Tensor,  # 1 or N factors on the distance from grey
-    contrast:torch.Tensor,    # 1 or N factors on the distance from the image's mean
-)->torch.Tensor:              # recoloured
-    "Change brightness, saturation and contrast, in this order"
-    x = x + _each(brightness, x)
-    grey = x.mean(1, keepdim=True)
-    x = (x - grey)*_each(saturation, x) + grey
-    mean = x.mean((1, 2, 3), keepdim=True)
-    return (x - mean)*_each(contrast, x) + mean
+from .operations import _color, _crop, _cutout, _flip, _rotate, _scale
 
 # %% ../../nbs/data/augment.ipynb #accad690
 def _whole(u, low, high):
