@@ -6,7 +6,7 @@
 __all__ = ['Logger', 'CSVLogger', 'TensorBoardLogger']
 
 # %% ../nbs/loggers.ipynb #d4000004
-import csv, io
+import contextlib, csv, io
 from pathlib import Path
 import numpy as np, torch
 from .errors import BadInput, check
@@ -100,3 +100,13 @@ class TensorBoardLogger(Logger):
 
     def picture(self, iteration, image): # see `Logger.picture`
         self.writer.add_image('memory', image, iteration, dataformats='HWC')
+
+# %% ../nbs/loggers.ipynb #d4000021
+def loggers_in(
+    folder,            # of one run; made if need be
+    pictures:int=100,  # iterations from one picture to the next; 0: none
+)->list:               # of loggers
+    "A table and pictures, and what TensorBoard reads where its package is installed"
+    loggers = [CSVLogger(folder, pictures)]
+    with contextlib.suppress(BadInput): loggers.append(TensorBoardLogger(folder, pictures))
+    return loggers

@@ -99,7 +99,8 @@ def stub(package, module, tree, patched):
         return ast.ImportFrom('.'.join(where + ([n.module] if n.module else [])), n.names, 0)
     body, foreign = [], {}
     for n in tree.body:
-        if isinstance(n, (ast.Import, ast.ImportFrom)): body.append(n)
+        if isinstance(n, ast.ImportFrom) and n.level: body.append(ast.ImportFrom(n.module, [ast.alias(a.name, None if a.name == '*' else a.asname or a.name) for a in n.names], n.level))  # found here, too
+        elif isinstance(n, (ast.Import, ast.ImportFrom)): body.append(n)
         elif isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == '__all__': body.append(n)
         elif isinstance(n, ast.Assign): body += fields(n)
         elif isinstance(n, ast.FunctionDef) and not patch_of(n): body.append(signature(n))
@@ -108,6 +109,8 @@ def stub(package, module, tree, patched):
             body.append(shown_class(n, [(f, how) for _, f, how in mine]))
             foreign |= {p: None for p, *_ in mine if p != module}
     more = [level(n, p) for p in foreign for n in PARSED[p].body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    me = '.'.join([package.name, *module.relative_to(package).with_suffix('').parts])
+    more = [n for n in more if getattr(n, 'module', '') != me]
     return HEAD + '\n'.join(ast.unparse(ast.fix_missing_locations(n)) for n in [*more, *body]) + '\n'
 
 

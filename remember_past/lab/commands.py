@@ -69,6 +69,7 @@ def rp_distill(
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
     runs:str='runs',               # folder of runs, where an interrupted one goes on
+    log:str=None,                  # folder for curve.csv, ten pictures of the memory on the way, and TensorBoard's files
     fresh:bool=False,              # learn and score again what is there
     dry_run:bool=False,            # only predict time and memory
     list:bool=False,               # only list data sets, networks and methods
@@ -82,6 +83,7 @@ def rp_distill(
     from remember_past.lab.profiles import settings_for, settings_text
     from remember_past.lab.progress import Line
     from remember_past.lab.tables import hand_over, pm
+    from remember_past.loggers import loggers_in
     if list or not (settings or params or profile or like): return print(_listing() if list else _FIRST_STEPS)
     settle()
     s, device = settings_for(settings or (), params, profile, like), str(pick_device(device))
@@ -95,11 +97,16 @@ def rp_distill(
     check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
     if dry_run: print(f'{title_of(s)}{cost_text(cost_of(s, device))}'); return
     check_writable(Path(out).absolute().parent)  # else refused here, before anything is learned
-    line, old = Line([s]), run_of(runs, s, create=False).done and not fresh; line.start(0)
-    record = run_distillation(s, runs, device, progress=line, fresh=fresh)
+    check(not (log and Path(log).is_file()), f'{log} is a file; give the name of a folder for the curve and the pictures')
+    line, old = Line([s]), run_of(runs, s, create=False).done and not fresh
+    loggers = loggers_in(log, max(1, s['iterations']//10)) if log and not old else []
+    line.start(0)
+    record = run_distillation(s, runs, device, progress=line, fresh=fresh, log=loggers)
     ours = pm((record['mean'], record['std']))
     line.end(f'{ours} %' + f', made {record["date"]}; --fresh makes it again'*old)
     hand_over(record, out)
+    if log: print(f'{log}: ' + ('nothing was learned, so nothing was logged' if not loggers else 'curve.csv and pictures of the memory')
+                  + f'; tensorboard --logdir {log} shows both'*(len(loggers) > 1))
     nets, minutes = len(record['accuracy']), record['minutes']
     print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {ours} % with {nets} fresh networks, {minutes:.1f} minutes')
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from ..errors import check
 from ..data.load import load_data, pick_device, ClassSampler
 from ..data.files import content_digest
-from ..data.whiten import fit_time, fit_whitening
+from ..data.ticking import ticking
+from ..data.whiten import fit_text, fit_time, fit_whitening
 from ..nets import make_net
 from .settings import METHOD_TITLES, OPTIONS, Kind
 from ..checkpoints import held_back
@@ -45,10 +46,13 @@ def load_whitened(
     ds = load_data(o['data'], root, o['val'], seed=0, size=o.get('size'))
     if o['select']: ds.x_test, ds.y_test = ds.x_val, ds.y_val
     else: ds = ds.joined()
+    def tell(gone, of):
+        progress(dict(stage='whiten', done=round(gone), of=round(max(of, gone)) + 1, loss=None,
+                      seconds_left=max(0, of - gone), between=True))
     seconds = fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel()) if progress else 0
-    if seconds > 1: progress(dict(stage='whiten', done=0, of=1, loss=None, seconds_left=seconds, between=True))
-    white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'], o['data'])
-    return ds.map(white.apply).to(device), white
+    with ticking(fit_text(o['whiten'], ds.x_train), seconds, tell if progress else False):
+        white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'], o['data'], quiet=True)
+        return ds.map(white.apply).to(device), white
 
 # %% ../../nbs/lab/distillation.ipynb #5e78aa02
 class Distillation:
@@ -94,6 +98,7 @@ def learn(self:Distillation,
     progress=None,      # called with a dict: stage, done, of, loss, seconds_left
     every:float=30,     # seconds between checkpoints
     distiller=Distiller,# what runs the outer loop of the paper's methods; another one spreads it over processes
+    log=(),             # callables of the learner after each iteration, as those of `loggers_in`
 )->tuple:               # learned Memory on the CPU, history, dict of wall and cpu seconds
     "Distil, going on from a checkpoint if there is one"
     d, old = self.learner(memory, run, distiller), run.load_checkpoint() if run else None
@@ -109,6 +114,7 @@ def learn(self:Distillation,
         if progress:
             left = statistics.mean([h['seconds'] for h in d.history[-50:]])*(d.o['iterations']-d.iteration)
             progress(dict(stage='distil', done=d.iteration, of=d.o['iterations'], loss=d.history[-1]['loss'], seconds_left=left))
+        for logger in log: logger(d)
         let_through()
     with held_back(lambda: d.whole) as let_through:  # Ctrl-C waits while the tables are new and the counter is old
         try: learned = d.run(after)
@@ -217,6 +223,7 @@ def run_distillation(
     progress=None,     # see `Distillation.learn`
     fresh:bool=False,  # compute again even if the record is there, and learn again even if another run did?
     distiller=Distiller, # see `Distillation.learn`
+    log=(),            # see `Distillation.learn`
 )->dict:               # the record
     "Make one record, or read it if it was made before; an interrupted run goes on"
     run, dev = Run(root, 'cells', settings, create=False), pick_device(device)
@@ -230,7 +237,7 @@ def run_distillation(
         if run.done: return run.record
         history, spent = [], dict(wall=0, cpu=0)
         if twin: memory, history, spent = _take_over(twin)
-        elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller)
+        elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller, log=log)
         cpu, result = time.process_time(), d.score(memory, progress)
         floats, r = (memory.floats, memory.r) if memory else (d.ds.x_train.numel(), None)
         record = dict(seed=settings['seed'], **result, floats=floats, r=r,
@@ -277,8 +284,9 @@ def _cost(
         parts.append((share, *_cost_of_stage(now, net_of_stage(net, stage), ds, dev)))
     seconds = sum(share*s for share, s, _ in parts)
     learns = seconds*o['iterations']/60
-    whole = learns + _seconds_of_evaluation(o, ds, dev)/60 + fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel())/60
-    return dict(minutes=whole, learns=learns, seconds=seconds, bytes=max(b for *_, b in parts))
+    whitens = fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel())/60
+    whole = learns + _seconds_of_evaluation(o, ds, dev)/60 + whitens
+    return dict(minutes=whole, learns=learns, whitens=whitens, seconds=seconds, bytes=max(b for *_, b in parts))
 
 def _seconds_of_evaluation(o, ds, dev): # its steps, timed on a small batch
     net = make_net(o.get('eval_net') or o['net'], ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
@@ -319,7 +327,8 @@ def cost_text(
 )->str:      # '' for None
     "Predicted time and memory, in words"
     if c is None: return ''
-    return (f', about {c["minutes"]:.1f} minutes ({c["learns"]:.1f} to learn, {c["seconds"]:.2f} s an outer iteration), '
+    white = f'{c["whitens"]:.1f} to whiten, '*(c['whitens'] >= .5)
+    return (f', about {c["minutes"]:.1f} minutes ({white}{c["learns"]:.1f} to learn, {c["seconds"]:.2f} s an outer iteration), '
             f'{c["bytes"]/2**20:.1f} MiB of kept weights beside the activations of one step')
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0006
@@ -385,7 +394,7 @@ def _train_again(
 )->list:             # accuracy of each, percent
     "Fresh networks on what a memory recalls, by the recorded protocol"
     o = settings | dict(eval_nets=nets or settings['eval_nets'])
-    d = Distillation(o, *load_whitened(o, None, device))
+    d = Distillation(o, *load_whitened(o, None, device, progress))
     return d.score(memory, progress, o['seed'] + 1000 if seed is None else seed)['accuracy']
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0015

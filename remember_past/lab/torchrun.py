@@ -18,7 +18,7 @@ from ..memory import Memory
 from ..distill import Distiller
 from .console import command, settle
 from .distillation import Distillation, check_budget, load_whitened, run_distillation
-from .params import read_settings
+from .profiles import settings_for
 from .progress import Line
 from .settings import settings_help
 from .tables import hand_over, pm
@@ -103,7 +103,9 @@ def _on_all_ranks(
 # %% ../../nbs/lab/torchrun.ipynb #2f964989
 @command(more=settings_help)
 def torchrun(
-    settings:Param('settings as KEY=VALUE, as data=digits inits=2; the others are the paper\'s', str, nargs='*', opt=False)=None,
+    settings:Param('settings as KEY=VALUE, as data=digits inits=2; others as --help says', str, nargs='*', opt=False)=None,
+    profile:str=None,              # quick, small or paper, as for rp_distill
+    like:str=None,                 # take the settings of a table, as table1
     params:str=None,               # YAML file of settings; pairs on the command line win
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
@@ -111,7 +113,7 @@ def torchrun(
 ):
     "Distil one memory on all processes that torchrun has started"
     settle()
-    s, device = read_settings(settings or (), params), _join(device)
+    s, device = settings_for(settings or (), params, profile, like), _join(device)
     try:
         check(s['method'] in ('full', 'bptt', 'bptt_ds'), f'method {s["method"]!r} learns no memory by BPTT; choose full, bptt or bptt_ds')
         even = s['inits'] % dist.get_world_size() == 0
