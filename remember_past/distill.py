@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from .errors import check
 from .data.load import ClassSampler
 from .data.augment import Augment
-from .nets import checked_net, fresh_params
+from .nets import checked_net
+from .initial_weights import fresh_params
 from .memory import Memory
 from .distill_settings import OUTER, check_real, outer_settings
 from .diverged import Diverged
@@ -45,10 +46,23 @@ class Distiller(Resumable):
         self.memory, self.x, self.y, self.given, self.loss, self.host = memory, x, y, net, loss, host
         self.augment = Augment(self.o['augment'])
         self.ask = ClassQueries(y, memory.d_y) if queries is None else VectorQueries(y, queries, memory.d_y)
-        phi, lr = [p.requires_grad_() for p in memory.parameters()], self.o['outer_lr']
-        self.opt = torch.optim.Adam(phi, lr) if self.o['outer']=='adam' else torch.optim.SGD(phi, lr, self.o['outer_momentum'])
+        for p in memory.parameters(): p.requires_grad_()
+        self.opt = self.optimiser()
         self.iteration, self.history, self.whole = 0, [], True  # whole: all of one iteration, see Checkpoints
         self.enter()
+
+# %% ../nbs/04_distill.ipynb #1fa15f3f
+@patch
+def optimiser(self:Distiller)->torch.optim.Optimizer:
+    "What moves the memory"
+    phi, o = self.memory.parameters(), self.o
+    return torch.optim.Adam(phi, o['outer_lr']) if o.get('outer')=='adam' else torch.optim.SGD(phi, o['outer_lr'], o['outer_momentum'])
+
+@patch
+def cool(self:Distiller):
+    "Lower the outer rate along a cosine, if `decay` says so"
+    if not self.o.get('decay'): return
+    for group in self.opt.param_groups: group['lr'] = self.o['outer_lr']*.5*(1+math.cos(math.pi*self.iteration/self.o['iterations']))
 
 # %% ../nbs/04_distill.ipynb #76cf805f
 @patch
@@ -141,14 +155,12 @@ def backward(self:Distiller,
 @patch
 def step(self:Distiller)->dict: # iteration, loss, grad_norm, seconds
     "One outer iteration; raises `Diverged` and leaves the memory alone when the meta-gradient is not finite"
-    began, o, params = time.perf_counter(), self.o, self.memory.parameters()
+    began, params = time.perf_counter(), self.memory.parameters()
     self.enter()
-    if o['decay']:
-        lr = o['outer_lr']*.5*(1+math.cos(math.pi*self.iteration/o['iterations']))
-        for group in self.opt.param_groups: group['lr'] = lr
+    self.cool()
     self.opt.zero_grad()
     J = self.gradients()
-    norm = torch.nn.utils.clip_grad_norm_(params, o['clip'] or math.inf)
+    norm = torch.nn.utils.clip_grad_norm_(params, self.o['clip'] or math.inf)
     if not (J.isfinite() and norm.isfinite()): raise Diverged.of(self)
     self.whole = False
     self.opt.step()

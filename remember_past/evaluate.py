@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from .errors import check, nearest
 from .data.augment import Augment
-from .nets import checked_net, fresh_params
+from .nets import checked_net
+from .initial_weights import fresh_params
 from .memory import Memory
 from .train import generator, draw_seed, train_all, epochs
 from .engine.choose import steps_for

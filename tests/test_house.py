@@ -82,8 +82,8 @@ def test_lines_fit_a_screen(page):
 
 @pytest.mark.parametrize('page', [p for p in notebooks if p.parent.name != 'paper'], ids=short)
 def test_notebooks_are_short(page):
-    "About 45 cells of code; the reference of the C++ source is read function by function"
-    if page.name != 'native.ipynb': assert len(code(page)) <= 48, 'split it by the question it answers'
+    "About 45 cells of code"
+    assert len(code(page)) <= 48, 'split it by the question it answers'
 
 def test_functions_fit_a_screen():
     "At most 45 lines of body"

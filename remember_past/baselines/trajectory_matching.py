@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from ..errors import BadInput, check
 from ..data.augment import Augment
-from ..nets import fresh_params
+from ..initial_weights import fresh_params
 from ..hashes import settings_hash
 from ..memory import Memory
 from ..atomic_files import read_tensors, write_tensors

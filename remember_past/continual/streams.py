@@ -113,7 +113,6 @@ def task_known(self:Stream)->bool:
     "Does the benchmark tell which task a test image belongs to?"
     return self.maps is None
 
-# %% ../../nbs/continual/streams.ipynb #c0373fab
 @patch
 def at(self:Stream,
     t:int,    # number of a task, 0 .. T-1

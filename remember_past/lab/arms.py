@@ -12,7 +12,8 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from ..errors import check, nearest
-from ..nets import fresh_params, make_net
+from ..nets import make_net
+from ..initial_weights import fresh_params
 from ..bptt import end_loss, unroll
 from ..engine.steps import Flat, FuncSteps
 from ..engine.choose import steps_for

@@ -25,7 +25,8 @@ from ..evaluate import LOSSES, PROTOCOL, SCHEDULES
 from ..baselines.methods import LEARNERS, PROTOCOLS, TITLES, published, published_protocol
 from ..memories.overview import known_kinds
 from ..continual.methods import STREAM_LEARNERS
-from ..continual.recall import FRESH, Recall
+from ..continual.inner_loop import FRESH
+from ..continual.recall import Recall
 from ..continual.streams import BENCHMARKS
 from ..queries.images import FORMS, PRETRAIN
 from ..queries.episodes import BUILD, EPISODE
@@ -330,7 +331,7 @@ def _content(o): # of a data file that is there; what a record says about one st
 
 def _check_memory(o): # settings that only some memories have
     method, shape = o['method'], o['method'] in _KINDS
-    check(o['start'] == 'noise' or method == 'full' or shape,
+    check(o['start'] == 'noise' or method in ('full', 'dm') or shape,
           f'setting start is {o["start"]!r}, but method {method} has no shared bases; leave it out')
     check(shape or o.get('bits', 32) == 32 and not o.get('soft'),
           f'method {method} keeps numbers of 32 bits and no labels; leave out bits and soft, or choose one of {", ".join(_KINDS)}')

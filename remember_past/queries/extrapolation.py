@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import check
 from ..data.load import Dataset
 from ..data.augment import Augment
-from ..nets import fresh_params
+from ..initial_weights import fresh_params
 from ..train import draw_seed, epochs, generator, train_all
 from ..engine.choose import steps_for
 from ..evaluate import PROTOCOL, accuracy

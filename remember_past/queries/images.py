@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..errors import check, nearest
 from ..data.augment import Augment
 from ..atomic_files import read_tensors
-from ..nets import make_net, fresh_params
+from ..nets import make_net
+from ..initial_weights import fresh_params
 from ..memory import Memory
 from ..train import generator, draw_seed
 from ..engine.choose import steps_for
