@@ -90,9 +90,9 @@ def fit(cls:ZCA,
 # %% ../../nbs/data/zca.ipynb #5f96eed4
 @patch
 def matrix(self:ZCA,
-    device='cpu',          # where it is needed
-    inverse:bool=False,    # the inverse of W rather than W
-)->Tensor:                 # D x D, float32; kept, so that asking again costs nothing
+    device:str|torch.device='cpu', # where it is needed
+    inverse:bool=False,            # the inverse of W rather than W
+)->Tensor:                         # D x D, float32; kept, so that asking again costs nothing
     "Unpack the matrix that is applied"
     kept, key = self.__dict__.setdefault('_kept', {}), (str(device), inverse)
     if key in kept: return kept[key]
@@ -128,8 +128,8 @@ def invert(self:ZCA,
 # %% ../../nbs/data/zca.ipynb #24704aae
 @patch
 def to(self:ZCA,
-    device,   # a torch device or its name
-)->ZCA:       # this object
+    device:str|torch.device, # a torch device or its name
+)->ZCA:                      # this object
     "Make the matrix ready on `device`"
     self.matrix(torch.device(device))
     return self

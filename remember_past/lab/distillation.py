@@ -7,6 +7,7 @@ __all__ = ['ON_REAL', 'DISTILLATION', 'load_whitened', 'Distillation', 'learning
            'check_budget']
 
 # %% ../../nbs/lab/distillation.ipynb #604253f0
+from collections.abc import Callable
 import hashlib, statistics, time
 import torch
 from fastcore.basics import store_attr, patch
@@ -35,11 +36,11 @@ from ..baselines.methods import LEARNERS, first_images
 
 # %% ../../nbs/lab/distillation.ipynb #e7621792
 def load_whitened(
-    o:dict,         # complete settings
-    root=None,      # data folder, see `load_data`
-    device='cpu',   # torch device
-    progress=None,  # see `Distillation.learn`
-)->tuple:           # whitened Dataset whose test part is what the experiment is scored on; the whitening
+    o:dict,                        # complete settings
+    root=None,                     # data folder, see `load_data`
+    device:str|torch.device='cpu', # torch device
+    progress:Callable=None,        # see `Distillation.learn`
+)->tuple:                          # whitened Dataset whose test part is what the experiment is scored on; the whitening
     "Images to learn from and images to be scored on, whitened alike"
     same = o.get('content') in (None, content_digest(o['data']))
     check(same, f'{o["data"]} has changed since these settings were made; put the old file back, or distil the new one')
@@ -93,13 +94,13 @@ def _of_kind(o, kind): # the settings that a memory of another shape begins with
 # %% ../../nbs/lab/distillation.ipynb #5c8e7e68
 @patch
 def learn(self:Distillation,
-    memory:Memory,      # where to start
-    run:Run=None,       # keeps checkpoints; None: none are kept
-    progress=None,      # called with a dict: stage, done, of, loss, seconds_left
-    every:float=30,     # seconds between checkpoints
+    memory:Memory,          # where to start
+    run:Run=None,           # keeps checkpoints; None: none are kept
+    progress:Callable=None, # called with a dict: stage, done, of, loss, seconds_left
+    every:float=30,         # seconds between checkpoints
     distiller=Distiller,# what runs the outer loop of the paper's methods; another one spreads it over processes
-    log=(),             # callables of the learner after each iteration, as those of `loggers_in`
-)->tuple:               # learned Memory on the CPU, history, dict of wall and cpu seconds
+    log=(),                 # callables of the learner after each iteration, as those of `loggers_in`
+)->tuple:                   # learned Memory on the CPU, history, dict of wall and cpu seconds
     "Distil, going on from a checkpoint if there is one"
     d, old = self.learner(memory, run, distiller), run.load_checkpoint() if run else None
     if old: d.load_state(old)
@@ -177,8 +178,8 @@ def _on_real(
 
 # %% ../../nbs/lab/distillation.ipynb #a94a306c
 def tell_steps(
-    progress,   # see `Distillation.learn`
-)->callable:    # what `evaluate` calls after each step
+    progress:Callable, # see `Distillation.learn`
+)->callable:           # what `evaluate` calls after each step
     "News of the steps of an evaluation, not too often"
     began = shown = time.perf_counter()
     def step(done, of):
@@ -192,10 +193,10 @@ def tell_steps(
 # %% ../../nbs/lab/distillation.ipynb #5e78aa06
 @patch
 def score(self:Distillation,
-    memory:Memory,  # what is scored; None for methods that train on the real training set
-    progress=None,  # see `Distillation.learn`
-    seed:int=None,  # of the fresh networks; None: that of the settings
-)->dict:            # accuracy, mean, std, protocol, seconds
+    memory:Memory,          # what is scored; None for methods that train on the real training set
+    progress:Callable=None, # see `Distillation.learn`
+    seed:int=None,          # of the fresh networks; None: that of the settings
+)->dict:                    # accuracy, mean, std, protocol, seconds
     "Evaluate a memory, or real training images, by the protocol of the settings"
     o, ds, protocol = self.o, self.ds, protocol_of(self.o)
     seed = o['seed'] if seed is None else seed
@@ -217,10 +218,10 @@ def score(self:Distillation,
 # %% ../../nbs/lab/distillation.ipynb #5307c087
 def run_distillation(
     settings:dict,     # from `complete`
-    root='runs',       # folder of all runs
-    device='cpu',      # 'cpu', 'cuda' or 'auto'
-    data_root=None,    # data folder, see `load_data`
-    progress=None,     # see `Distillation.learn`
+    root:str|Path='runs', # folder of all runs
+    device:str|torch.device='cpu', # 'cpu', 'cuda' or 'auto'
+    data_root:str|Path=None, # data folder, see `load_data`
+    progress:Callable=None, # see `Distillation.learn`
     fresh:bool=False,  # compute again even if the record is there, and learn again even if another run did?
     distiller=Distiller, # see `Distillation.learn`
     log=(),            # see `Distillation.learn`
@@ -316,9 +317,9 @@ def check_budget(
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0003
 def cost_of(
-    settings:dict,  # complete settings
-    device='cpu',   # torch device
-)->dict:            # see `_cost`; None for an experiment that learns nothing by BPTT
+    settings:dict,                 # complete settings
+    device:str|torch.device='cpu', # torch device
+)->dict:                           # see `_cost`; None for an experiment that learns nothing by BPTT
     "Predicted time and memory, in numbers"
     return _cost(settings, device=device) if settings['method'] in ('full', 'bptt', 'bptt_ds', *Memory.kinds) else None
 

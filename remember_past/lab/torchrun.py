@@ -6,6 +6,7 @@
 __all__ = ['torchrun']
 
 # %% ../../nbs/lab/torchrun.ipynb #d93569f8
+from collections.abc import Callable
 import io, os, socket
 from datetime import timedelta
 import torch, torch.distributed as dist
@@ -76,8 +77,8 @@ def _leave():
 
 @patch
 def run(self:_RankDistiller,
-    callback=None,  # see `Distiller.run`
-)->Memory:          # the learned memory, detached; there is no group afterwards
+    callback:Callable=None, # see `Distiller.run`
+)->Memory:                  # the learned memory, detached; there is no group afterwards
     "Outer iterations on all ranks, from the state of rank 0"
     _share(self)
     learned = Distiller.run(self, callback)

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/lab/verify.ipynb #2dd2143c
+from collections.abc import Callable
 import hashlib, math, statistics
 from pathlib import Path
 from ..errors import check
@@ -74,14 +75,14 @@ def _how_many(
 
 # %% ../../nbs/lab/verify.ipynb #be348dbd
 def verify(
-    settings:dict,   # complete settings of an experiment
-    old:list,        # recorded accuracies, percent
-    memory,          # its memory, or None
-    device='cpu',    # torch device
-    nets:int=None,   # fresh networks; None is as many as were recorded
-    seed:int=None,   # of their weights; None is one that the record has not used
-    progress=None,   # see `Line`
-)->dict:             # ok (None where nothing can be compared), text
+    settings:dict,          # complete settings of an experiment
+    old:list,               # recorded accuracies, percent
+    memory,                 # its memory, or None
+    device:str='cpu',       # torch device
+    nets:int=None,          # fresh networks; None is as many as were recorded
+    seed:int=None,          # of their weights; None is one that the record has not used
+    progress:Callable=None, # see `Line`
+)->dict:                    # ok (None where nothing can be compared), text
     "Train again and compare"
     again = kind_of(settings).again
     if not again: return dict(ok=None, text='its files agree; a run of this kind is verified by making it again')
@@ -99,10 +100,10 @@ def verify(
 
 # %% ../../nbs/lab/verify.ipynb #99585ed4
 def claims(
-    what:str,      # a record (.json), a memory (.safetensors), or a table or figure
-    profile:str,   # quick, small or paper: where a table is looked up
-    runs=None,     # folder of runs; None is `runs/` in the repository, or here
-)->list:           # dictionaries: settings, accuracy (recorded), memory, absent (not in the gallery); or settings and `missing`
+    what:str,           # a record (.json), a memory (.safetensors), or a table or figure
+    profile:str,        # quick, small or paper: where a table is looked up
+    runs:str|Path=None, # folder of runs; None is `runs/` in the repository, or here
+)->list:                # dictionaries: settings, accuracy (recorded), memory, absent (not in the gallery); or settings and `missing`
     "What a file or a table claims, its checksums checked"
     def of(record):
         memory = check_files(record)
