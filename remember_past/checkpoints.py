@@ -97,11 +97,14 @@ def read_checkpoint(
 )->dict:             # the state, tensors on the CPU; None when there is none
     "The newest state that is whole, or None"
     folder = Path(folder)
+    def content(f):
+        try: return f.read_bytes()
+        except OSError as e: raise BadInput(f'cannot read {f} ({e.strerror}); try again, or remove it to start again') from None
     sums = folder/'checkpoint.sha256'
-    known = sums.read_text(errors='replace').split() if sums.exists() else []
+    known = content(sums).decode(errors='replace').split() if sums.exists() else []
     files = [f for f in (folder/'checkpoint.pt', folder/'checkpoint.prev.pt') if f.exists()]
     for f in files:
-        data = f.read_bytes()
+        data = content(f)
         if hashlib.sha256(data).hexdigest() in known: return _state_in(data, f)
         warnings.warn(f'{f} is damaged and was passed over')
     if files: warnings.warn(f'no whole checkpoint in {folder}; the run starts again')

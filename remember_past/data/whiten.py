@@ -10,7 +10,7 @@ import json, math, time
 import torch
 from torch import Tensor
 from ..errors import BadInput, check, nearest
-from .pack import unpack_codes
+from .pack import check_codes
 from .standardize import Standardize, Whitening
 from .ticking import ticking
 from .cosine import CosineZCA
@@ -92,6 +92,5 @@ def whitening_from(
     check({k: (v.dtype, tuple(v.shape)) for k, v in tensors.items()} == want and all(v.ndim and v.numel() for v in tensors.values()), bad)
     check(all(bool(v.isfinite().all()) for v in tensors.values()), bad)
     check(all(bool((tensors[k] > 0).all()) for k in ('std', 'energy') if k in tensors), bad)
-    small = 'codes' in tensors and len(tensors['energy']) <= 4096  # larger ones are checked when they are used
-    if small: unpack_codes(tensors['codes'], len(tensors['energy']))
+    if 'codes' in tensors: check_codes(tensors['codes'], len(tensors['energy']))
     return WHITENINGS[kind]({k: v for k, v in meta.items() if k != 'kind'}, tensors)

@@ -7,12 +7,11 @@ __all__ = ['results', 'memory_path', 'paper_numbers', 'paper_number', 'scaled_do
            'save_figure', 'pm', 'aligned']
 
 # %% ../../nbs/lab/tables.ipynb #89b91e0f
-import io, json, re
+import io, re
 from pathlib import Path
 import pandas as pd
-from safetensors import safe_open
 from ..errors import check
-from ..atomic_files import write_bytes, write_json
+from ..atomic_files import parse_json, read_tensors, write_bytes, write_json
 from ..hashes import settings_hash
 from .runs import Run, failure, find_records
 from .experiments import title_of, kind_of
@@ -315,7 +314,7 @@ def catalogue(
     others = [r['settings'] for r in records]
     for r in records:
         path = memory_path(r)
-        with safe_open(str(path), 'pt') as f: head = json.loads((f.metadata() or {}).get('remember_past', '{}'))
+        head = parse_json(read_tensors(path, r.get('memory_sha256'))[0].get('remember_past', '{}'))
         rows.append({'file': path.name, 'what': title_of(r['settings']), 'settings': _apart(r['settings'], others),
                      'accuracy, %': pm((r.get('mean'), r.get('std'))), 'floats': r['floats'], 'tensors': head.get('digest', '')[:8],
                      'shown in': ', '.join(sorted(shown.get(r['run'], []))), 'sha256 of the file': r.get('memory_sha256', '')})
