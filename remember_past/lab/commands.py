@@ -75,6 +75,7 @@ def rp_distill(
     list:bool=False,               # only list data sets, networks and methods
 ):
     "Distil a data set into a memory file, and score it"
+    if list or not (settings or params or profile or like): return print(_listing() if list else _FIRST_STEPS)
     from remember_past.atomic_files import check_writable
     from remember_past.data.load import data_root, load_data, pick_device, present
     from remember_past.data.own import own_kind
@@ -84,7 +85,6 @@ def rp_distill(
     from remember_past.lab.progress import Line
     from remember_past.lab.tables import hand_over, pm
     from remember_past.loggers import loggers_in
-    if list or not (settings or params or profile or like): return print(_listing() if list else _FIRST_STEPS)
     settle()
     s, device = settings_for(settings or (), params, profile, like), str(pick_device(device))
     check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
