@@ -50,11 +50,11 @@ def check_files(
 def _allowed(
     old:list,  # recorded accuracies, percent
     new:list,  # those of the networks trained again
-)->float:      # points; infinite when both are of one network
+)->float:      # points; infinite for fewer than four networks in all
     "How far two means of the same thing may lie apart"
     from scipy.stats import t
     n, m = len(old), len(new)
-    if n + m < 3: return math.inf
+    if n + m < 4: return math.inf  # of three, two may agree by chance, and would then allow nothing
     pooled = sum(len(a)*statistics.pvariance(a) for a in (old, new))/(n+m-2)
     return max(.5, float(t.ppf(.9995, n+m-2))*math.sqrt(pooled*(1/n+1/m)))
 
@@ -92,7 +92,7 @@ def verify(
     far, apart = _allowed(old, new), abs(statistics.mean(old) - statistics.mean(new))
     spread = lambda a: pm((statistics.mean(a), statistics.stdev(a) if len(a) > 1 else None))
     said = f'recorded {spread(old)}, again {spread(new)}'
-    if far == math.inf: return dict(ok=None, text=f'{said}, but one network each cannot be compared; give --nets 2 or more')
+    if far == math.inf: return dict(ok=None, text=f'{said}, but {len(old) + len(new)} networks in all cannot be compared; give --nets {max(2, 4 - len(old))} or more')
     text = f'{said} with {len(new)} networks: {apart:.1f} apart, {far:.1f} allowed'
     if apart <= far and far > _TELLING:
         return dict(ok=None, text=f'{text}, which is too much to tell right from wrong; {_how_many(old, new)}')
