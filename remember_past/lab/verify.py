@@ -92,7 +92,8 @@ def verify(
     far, apart = _allowed(old, new), abs(statistics.mean(old) - statistics.mean(new))
     spread = lambda a: pm((statistics.mean(a), statistics.stdev(a) if len(a) > 1 else None))
     said = f'recorded {spread(old)}, again {spread(new)}'
-    if far == math.inf: return dict(ok=None, text=f'{said}, but {len(old) + len(new)} networks in all cannot be compared; give --nets {max(2, 4 - len(old))} or more')
+    more = f'{len(old) + len(new)} networks in all cannot be compared; give --nets {max(2, 4 - len(old))} or more'
+    if far == math.inf: return dict(ok=None, text=f'{said}, but {more}')
     text = f'{said} with {len(new)} networks: {apart:.1f} apart, {far:.1f} allowed'
     if apart <= far and far > _TELLING:
         return dict(ok=None, text=f'{text}, which is too much to tell right from wrong; {_how_many(old, new)}')
