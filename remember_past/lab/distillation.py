@@ -7,6 +7,7 @@ __all__ = ['ON_REAL', 'DISTILLATION', 'load_whitened', 'Distillation', 'learning
            'check_budget']
 
 # %% ../../nbs/lab/distillation.ipynb #604253f0
+from collections.abc import Callable
 import hashlib, statistics, time
 import torch
 from fastcore.basics import store_attr, patch
@@ -14,7 +15,8 @@ from pathlib import Path
 from ..errors import check
 from ..data.load import load_data, pick_device, ClassSampler
 from ..data.files import content_digest
-from ..data.whiten import fit_time, fit_whitening
+from ..data.ticking import ticking
+from ..data.whiten import fit_text, fit_time, fit_whitening
 from ..nets import make_net
 from .settings import METHOD_TITLES, OPTIONS, Kind
 from ..checkpoints import held_back
@@ -34,21 +36,24 @@ from ..baselines.methods import LEARNERS, first_images
 
 # %% ../../nbs/lab/distillation.ipynb #e7621792
 def load_whitened(
-    o:dict,         # complete settings
-    root=None,      # data folder, see `load_data`
-    device='cpu',   # torch device
-    progress=None,  # see `Distillation.learn`
-)->tuple:           # whitened Dataset whose test part is what the experiment is scored on; the whitening
+    o:dict,                        # complete settings
+    root=None,                     # data folder, see `load_data`
+    device:str|torch.device='cpu', # torch device
+    progress:Callable=None,        # see `Distillation.learn`
+)->tuple:                          # whitened Dataset whose test part is what the experiment is scored on; the whitening
     "Images to learn from and images to be scored on, whitened alike"
     same = o.get('content') in (None, content_digest(o['data']))
     check(same, f'{o["data"]} has changed since these settings were made; put the old file back, or distil the new one')
     ds = load_data(o['data'], root, o['val'], seed=0, size=o.get('size'))
     if o['select']: ds.x_test, ds.y_test = ds.x_val, ds.y_val
     else: ds = ds.joined()
+    def tell(gone, of):
+        progress(dict(stage='whiten', done=round(gone), of=round(max(of, gone)) + 1, loss=None,
+                      seconds_left=max(0, of - gone), between=True))
     seconds = fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel()) if progress else 0
-    if seconds > 1: progress(dict(stage='whiten', done=0, of=1, loss=None, seconds_left=seconds, between=True))
-    white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'], o['data'])
-    return ds.map(white.apply).to(device), white
+    with ticking(fit_text(o['whiten'], ds.x_train), seconds, tell if progress else False):
+        white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'], o['data'], quiet=True)
+        return ds.map(white.apply).to(device), white
 
 # %% ../../nbs/lab/distillation.ipynb #5e78aa02
 class Distillation:
@@ -89,12 +94,13 @@ def _of_kind(o, kind): # the settings that a memory of another shape begins with
 # %% ../../nbs/lab/distillation.ipynb #5c8e7e68
 @patch
 def learn(self:Distillation,
-    memory:Memory,      # where to start
-    run:Run=None,       # keeps checkpoints; None: none are kept
-    progress=None,      # called with a dict: stage, done, of, loss, seconds_left
-    every:float=30,     # seconds between checkpoints
+    memory:Memory,          # where to start
+    run:Run=None,           # keeps checkpoints; None: none are kept
+    progress:Callable=None, # called with a dict: stage, done, of, loss, seconds_left
+    every:float=30,         # seconds between checkpoints
     distiller=Distiller,# what runs the outer loop of the paper's methods; another one spreads it over processes
-)->tuple:               # learned Memory on the CPU, history, dict of wall and cpu seconds
+    log=(),                 # callables of the learner after each iteration, as those of `loggers_in`
+)->tuple:                   # learned Memory on the CPU, history, dict of wall and cpu seconds
     "Distil, going on from a checkpoint if there is one"
     d, old = self.learner(memory, run, distiller), run.load_checkpoint() if run else None
     if old: d.load_state(old)
@@ -109,6 +115,7 @@ def learn(self:Distillation,
         if progress:
             left = statistics.mean([h['seconds'] for h in d.history[-50:]])*(d.o['iterations']-d.iteration)
             progress(dict(stage='distil', done=d.iteration, of=d.o['iterations'], loss=d.history[-1]['loss'], seconds_left=left))
+        for logger in log: logger(d)
         let_through()
     with held_back(lambda: d.whole) as let_through:  # Ctrl-C waits while the tables are new and the counter is old
         try: learned = d.run(after)
@@ -171,8 +178,8 @@ def _on_real(
 
 # %% ../../nbs/lab/distillation.ipynb #a94a306c
 def tell_steps(
-    progress,   # see `Distillation.learn`
-)->callable:    # what `evaluate` calls after each step
+    progress:Callable, # see `Distillation.learn`
+)->callable:           # what `evaluate` calls after each step
     "News of the steps of an evaluation, not too often"
     began = shown = time.perf_counter()
     def step(done, of):
@@ -186,10 +193,10 @@ def tell_steps(
 # %% ../../nbs/lab/distillation.ipynb #5e78aa06
 @patch
 def score(self:Distillation,
-    memory:Memory,  # what is scored; None for methods that train on the real training set
-    progress=None,  # see `Distillation.learn`
-    seed:int=None,  # of the fresh networks; None: that of the settings
-)->dict:            # accuracy, mean, std, protocol, seconds
+    memory:Memory,          # what is scored; None for methods that train on the real training set
+    progress:Callable=None, # see `Distillation.learn`
+    seed:int=None,          # of the fresh networks; None: that of the settings
+)->dict:                    # accuracy, mean, std, protocol, seconds
     "Evaluate a memory, or real training images, by the protocol of the settings"
     o, ds, protocol = self.o, self.ds, protocol_of(self.o)
     seed = o['seed'] if seed is None else seed
@@ -211,12 +218,13 @@ def score(self:Distillation,
 # %% ../../nbs/lab/distillation.ipynb #5307c087
 def run_distillation(
     settings:dict,     # from `complete`
-    root='runs',       # folder of all runs
-    device='cpu',      # 'cpu', 'cuda' or 'auto'
-    data_root=None,    # data folder, see `load_data`
-    progress=None,     # see `Distillation.learn`
+    root:str|Path='runs', # folder of all runs
+    device:str|torch.device='cpu', # 'cpu', 'cuda' or 'auto'
+    data_root:str|Path=None, # data folder, see `load_data`
+    progress:Callable=None, # see `Distillation.learn`
     fresh:bool=False,  # compute again even if the record is there, and learn again even if another run did?
     distiller=Distiller, # see `Distillation.learn`
+    log=(),            # see `Distillation.learn`
 )->dict:               # the record
     "Make one record, or read it if it was made before; an interrupted run goes on"
     run, dev = Run(root, 'cells', settings, create=False), pick_device(device)
@@ -230,7 +238,7 @@ def run_distillation(
         if run.done: return run.record
         history, spent = [], dict(wall=0, cpu=0)
         if twin: memory, history, spent = _take_over(twin)
-        elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller)
+        elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller, log=log)
         cpu, result = time.process_time(), d.score(memory, progress)
         floats, r = (memory.floats, memory.r) if memory else (d.ds.x_train.numel(), None)
         record = dict(seed=settings['seed'], **result, floats=floats, r=r,
@@ -277,8 +285,9 @@ def _cost(
         parts.append((share, *_cost_of_stage(now, net_of_stage(net, stage), ds, dev)))
     seconds = sum(share*s for share, s, _ in parts)
     learns = seconds*o['iterations']/60
-    whole = learns + _seconds_of_evaluation(o, ds, dev)/60 + fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel())/60
-    return dict(minutes=whole, learns=learns, seconds=seconds, bytes=max(b for *_, b in parts))
+    whitens = fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel())/60
+    whole = learns + _seconds_of_evaluation(o, ds, dev)/60 + whitens
+    return dict(minutes=whole, learns=learns, whitens=whitens, seconds=seconds, bytes=max(b for *_, b in parts))
 
 def _seconds_of_evaluation(o, ds, dev): # its steps, timed on a small batch
     net = make_net(o.get('eval_net') or o['net'], ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
@@ -308,9 +317,9 @@ def check_budget(
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0003
 def cost_of(
-    settings:dict,  # complete settings
-    device='cpu',   # torch device
-)->dict:            # see `_cost`; None for an experiment that learns nothing by BPTT
+    settings:dict,                 # complete settings
+    device:str|torch.device='cpu', # torch device
+)->dict:                           # see `_cost`; None for an experiment that learns nothing by BPTT
     "Predicted time and memory, in numbers"
     return _cost(settings, device=device) if settings['method'] in ('full', 'bptt', 'bptt_ds', *Memory.kinds) else None
 
@@ -319,7 +328,8 @@ def cost_text(
 )->str:      # '' for None
     "Predicted time and memory, in words"
     if c is None: return ''
-    return (f', about {c["minutes"]:.1f} minutes ({c["learns"]:.1f} to learn, {c["seconds"]:.2f} s an outer iteration), '
+    white = f'{c["whitens"]:.1f} to whiten, '*(c['whitens'] >= .5)
+    return (f', about {c["minutes"]:.1f} minutes ({white}{c["learns"]:.1f} to learn, {c["seconds"]:.2f} s an outer iteration), '
             f'{c["bytes"]/2**20:.1f} MiB of kept weights beside the activations of one step')
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0006
@@ -385,7 +395,7 @@ def _train_again(
 )->list:             # accuracy of each, percent
     "Fresh networks on what a memory recalls, by the recorded protocol"
     o = settings | dict(eval_nets=nets or settings['eval_nets'])
-    d = Distillation(o, *load_whitened(o, None, device))
+    d = Distillation(o, *load_whitened(o, None, device, progress))
     return d.score(memory, progress, o['seed'] + 1000 if seed is None else seed)['accuracy']
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0015

@@ -52,9 +52,9 @@ def repo_root(
 
 # %% ../../nbs/lab/params.ipynb #c9c1f92f
 def root_and_runs(
-    runs=None,  # folder of runs; None is `runs/` in the repository, or here
-    start='.',  # folder to begin in
-)->tuple:       # the repository, or outside of one the installed package; folder of runs
+    runs:str|Path=None, # folder of runs; None is `runs/` in the repository, or here
+    start='.',          # folder to begin in
+)->tuple:               # the repository, or outside of one the installed package; folder of runs
     "Where parameter files are read and runs are kept, in a clone and without one"
     root = _inside(start)
     return root or Path(remember_past.__file__).parent, Path(runs or (root or Path(start).resolve())/'runs')
@@ -89,8 +89,8 @@ def _parse_yaml(
 
 # %% ../../nbs/lab/params.ipynb #ba567845
 def read_yaml(
-    path,    # a YAML file
-)->dict:     # its content; an empty file is an empty dictionary
+    path:str|Path, # a YAML file
+)->dict:           # its content; an empty file is an empty dictionary
     "Read a YAML file; `BadInput` when it is missing, damaged, or no dictionary"
     try:
         with open(path, encoding='utf-8') as f: text = f.read(100_001)  # enough for `_parse_yaml` to refuse it

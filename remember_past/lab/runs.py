@@ -6,6 +6,7 @@
 __all__ = ['peak', 'device_name', 'Run', 'read_record', 'failure', 'keep_failure', 'find_records', 'waits']
 
 # %% ../../nbs/lab/runs.ipynb #00b35025
+from collections.abc import Callable
 import contextlib, ctypes, functools, gc, hashlib, json, math, os, platform, re, subprocess, sys, time, warnings
 from importlib.metadata import version, PackageNotFoundError
 from importlib.util import find_spec
@@ -76,7 +77,7 @@ def _environment(
 class Run:
     "One run: settings, and the folder `root/experiment/hash` that they name"
     def __init__(self,
-        root,                # folder of all runs
+        root:str|Path,       # folder of all runs
         experiment:str,      # letters, digits, `-`, `_`
         settings:dict,       # everything the result depends on
         create:bool=True,    # make the folder and write `settings.json`?
@@ -99,8 +100,8 @@ def _is_record(rec): # with numbers where there are numbers, and words where the
     return words and all(number(rec.get(k)) for k in ('mean', 'std', 'minutes', 'cpu_minutes', 'floats'))
 
 def read_record(
-    path,   # a `record.json`, or a copy of one
-)->dict:    # the record as it was written, and `path`
+    path:str|Path, # a `record.json`, or a copy of one
+)->dict:           # the record as it was written, and `path`
     "Read a record; `BadInput` when it is damaged or was edited"
     rec = read_json(path)
     check(isinstance(rec, dict) and 'checksum' in rec and _is_record(rec), f'{path} is not a run record; remove it')
@@ -123,16 +124,16 @@ def record(self:Run)->dict:  # see `read_record`
 
 # %% ../../nbs/lab/runs.ipynb #f5fc8eed
 def failure(
-    folder,  # folder of a run
-)->str:      # one sentence; None when the last try did not fail
+    folder:str|Path, # folder of a run
+)->str:              # one sentence; None when the last try did not fail
     "Why a run failed"
     try: return str(read_json(Path(folder)/'failed.json')['error'])
     except (BadInput, KeyError, TypeError): return None
 
 def keep_failure(
-    folder,    # folder of a run
-    what:str,  # one sentence; empty removes what is there
-)->str:        # the same, 'failed: ' in front
+    folder:str|Path, # folder of a run
+    what:str,        # one sentence; empty removes what is there
+)->str:              # the same, 'failed: ' in front
     "Write or remove `failed.json`, where that is possible; a record that was set aside comes back"
     record, old = Path(folder)/'record.json', Path(folder)/'record.old.json'
     with contextlib.suppress(BadInput, OSError):
@@ -165,9 +166,9 @@ def afresh(self:Run)->bool: # was it begun by `set_aside`, and is it not done ye
 
 @patch
 def finish(self:Run,
-    record:dict,     # the numbers
-    device='cpu',    # torch device that made them
-)->dict:             # the record as written
+    record:dict,                   # the numbers
+    device:str|torch.device='cpu', # torch device that made them
+)->dict:                           # the record as written
     "Write the record, with settings and circumstances, and remove the checkpoints"
     name = dict(experiment=self.experiment, run=self.hash, settings=self.settings)
     now = dict(date=time.strftime('%Y-%m-%d %H:%M'), peak_bytes=peak(device))
@@ -268,7 +269,7 @@ def busy(self:Run)->str:  # number of the process, '?' when it has not said; '' 
 
 # %% ../../nbs/lab/runs.ipynb #bd59298a
 def sweep(
-    runs, # folder of runs
+    runs:str|Path, # folder of runs
 ):
     "Remove what killed processes have left in any run, where nobody works"
     for lock in Path(runs).glob('*/*/lock'):
@@ -298,8 +299,7 @@ def twin(self:Run,
         if other.done and (other.folder/file).exists(): return other.record
 
 def waits(
-    progress, # called with a dict: stage, done, of, loss, seconds_left; or None
-):            # function without arguments, or None
+    progress:Callable, # called with a dict: stage, done, of, loss, seconds_left; or None
+):                     # function without arguments, or None
     "What a run says while another one learns its memory"
     return progress and (lambda: progress(dict(stage='wait', done=0, of=1, loss=None, seconds_left=None)))
-

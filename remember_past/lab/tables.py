@@ -20,11 +20,11 @@ from .params import PROFILES, experiments_of, names_at, params_path, read_yaml
 
 # %% ../../nbs/lab/tables.ipynb #3e5747ed
 def results(
-    root,         # the repository
-    profile:str,  # quick, small or paper
-    name:str,     # a table or figure
-    runs=None,    # folder of runs; None is `runs/` in the repository
-)->list:          # for each experiment: settings, run (hash), record (or None), state ('done', 'failed: ..' or 'not run')
+    root:str|Path,      # the repository
+    profile:str,        # quick, small or paper
+    name:str,           # a table or figure
+    runs:str|Path=None, # folder of runs; None is `runs/` in the repository
+)->list:                # for each experiment: settings, run (hash), record (or None), state ('done', 'failed: ..' or 'not run')
     "What is known about each experiment of a table or figure"
     runs = Path(runs or Path(root)/'runs')
     known = {r['run']: r for r in find_records([runs, Path(root)/'figures'/profile/'records'])}
@@ -112,9 +112,9 @@ def _publish_record(
     _copy(Path(record['path']), Path(home)/'records'/f'{name}.json')
 
 def files_of(
-    folder,    # where notebooks save their tables and figures
-    name:str,  # a table or figure
-)->list:       # paths: NAME.csv, NAME_streams.png ..
+    folder:str|Path, # where notebooks save their tables and figures
+    name:str,        # a table or figure
+)->list:             # paths: NAME.csv, NAME_streams.png ..
     "The files that a notebook has saved"
     return sorted([*Path(folder).glob(f'{name}.*'), *Path(folder).glob(f'{name}_*.*')])
 
@@ -146,7 +146,7 @@ def publish(
 def bring_back(
     settings:list,  # complete settings of experiments that will be made
     root,           # the repository
-    runs,           # folder of runs
+    runs:str|Path,  # folder of runs
 ):
     "Copy published records whose memories these experiments share into the folder of runs"
     known = [r for p in PROFILES for r in find_records(Path(root)/'figures'/p/'records', 'cells') if r.get('memory')]
@@ -159,8 +159,8 @@ def bring_back(
 
 # %% ../../nbs/lab/tables.ipynb #31190a8b
 def paper_numbers(
-    root,   # the repository
-)->dict:    # table1 .. table4, text
+    root:str|Path, # the repository
+)->dict:           # table1 .. table4, text
     "The paper's own numbers"
     return read_yaml(params_path(root, 'published'))
 
