@@ -5,6 +5,7 @@ NAMES ?=
 ARGS ?=
 DEVICE ?= $(if $(filter paper,$(PROFILE)),auto,cpu)
 FLAGS ?=
+EXTRAS ?= dev
 BIN := .venv/bin
 DONE := .venv/.done
 
@@ -21,7 +22,8 @@ help:
 	@echo '                PROFILE=small or paper; small then does make results'
 	@echo 'make results    store in nbs/paper what the records of figures/small give, for the site and for readers on the web'
 	@echo 'make test       set up, then run every test; FLAGS="slow cuda" adds the notebook cells so marked'
-	@echo 'make setup      only .venv, the package and a Jupyter kernel; PY=python3.12 picks the Python'
+	@echo 'make setup      only .venv, the package and a Jupyter kernel; PY=python3.12 picks the Python,'
+	@echo '                EXTRAS=dev,cluster installs Ray too'
 	@echo 'make lab        JupyterLab on the notebooks'
 	@echo 'make live       what the pages that compute (nbs/live) read, from the memories of figures/small'
 	@echo 'make docs       the site into _docs/ (needs Quarto)'
@@ -37,7 +39,7 @@ $(DONE): settings.ini setup.py pyproject.toml
 	@$(PY) -m venv .venv || \
 	  { echo '$(PY) cannot make a virtual environment: install its venv module (on Debian: apt-get install python3-venv)' >&2; exit 2; }
 	@echo 'installing the package and its requirements into .venv (minutes, once)'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name python3 >/dev/null
 	@touch $@
 

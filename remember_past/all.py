@@ -13,7 +13,8 @@ __all__ = ['Dataset', 'load_data', 'from_arrays', 'tiny', 'ClassSampler', 'fit_w
 from .errors import BadInput
 from .data.load import ClassSampler, Dataset, from_arrays, load_data, tiny
 from .data.whiten import fit_whitening
-from .nets import ConvNet, MLP, fresh_params, make_net
+from .nets import ConvNet, MLP, make_net
+from .initial_weights import fresh_params
 from .addressing import coefficients, mix
 from .memory import Memory
 from .budget import budget, rows_for
@@ -24,7 +25,9 @@ from .bptt import draw_batches, end_loss, unroll
 from .train import generator, train
 from .distill import Distiller, distill
 from .evaluate import evaluate
-from .show.pictures import plot_history, plot_similarity, show_images, show_memory, similarity_matrix
+from .show.pictures import show_images, show_memory
+from .show.curves import plot_history
+from .show.similarity import plot_similarity, similarity_matrix
 from .show.explorer import explore
 from .show.monitor import TrainingMonitor
 from .show.planner import budget_planner

@@ -68,8 +68,8 @@ _INTERRUPTS = [signal.default_int_handler]  # handlers that mean an interrupt: P
 
 # %% ../nbs/checkpoints.ipynb #4a9f3de2
 def write_checkpoint(
-    folder,      # where the checkpoints of one run are kept
-    state:dict,  # tensors, numbers, strings, and lists and dictionaries of them
+    folder:str|Path, # where the checkpoints of one run are kept
+    state:dict,      # tensors, numbers, strings, and lists and dictionaries of them
 ):
     "Keep a state to go on from, whole or not at all; the one before it stays, and an interrupt waits"
     buffer = io.BytesIO(); torch.save(state, buffer)
@@ -93,15 +93,18 @@ def _replace_checkpoint(
 
 # %% ../nbs/checkpoints.ipynb #e7380711
 def read_checkpoint(
-    folder,  # where the checkpoints of one run are kept
-)->dict:     # the state, tensors on the CPU; None when there is none
+    folder:str|Path, # where the checkpoints of one run are kept
+)->dict:             # the state, tensors on the CPU; None when there is none
     "The newest state that is whole, or None"
     folder = Path(folder)
+    def content(f):
+        try: return f.read_bytes()
+        except OSError as e: raise BadInput(f'cannot read {f} ({e.strerror}); try again, or remove it to start again') from None
     sums = folder/'checkpoint.sha256'
-    known = sums.read_text(errors='replace').split() if sums.exists() else []
+    known = content(sums).decode(errors='replace').split() if sums.exists() else []
     files = [f for f in (folder/'checkpoint.pt', folder/'checkpoint.prev.pt') if f.exists()]
     for f in files:
-        data = f.read_bytes()
+        data = content(f)
         if hashlib.sha256(data).hexdigest() in known: return _state_in(data, f)
         warnings.warn(f'{f} is damaged and was passed over')
     if files: warnings.warn(f'no whole checkpoint in {folder}; the run starts again')

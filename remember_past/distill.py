@@ -6,6 +6,7 @@
 __all__ = ['Distiller', 'thinned', 'distill']
 
 # %% ../nbs/04_distill.ipynb #df94c51f
+from collections.abc import Callable
 import math, time
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from .errors import check
 from .data.load import ClassSampler
 from .data.augment import Augment
-from .nets import checked_net, fresh_params
+from .nets import checked_net
+from .initial_weights import fresh_params
 from .memory import Memory
 from .distill_settings import OUTER, check_real, outer_settings
 from .diverged import Diverged
@@ -29,14 +31,14 @@ class Distiller(Resumable):
     "Learns a memory from real images; `step` is one outer iteration"
     by_label = True      # a subclass with labels of another kind sets this False (queries/episodes)
     def __init__(self,
-        memory:Memory,   # where to start; its tensors are learned in place
-        x:Tensor,        # real images (N, C, H, W), whitened as the memory's
-        y:Tensor,        # their labels (N,), 0 … C-1; with `queries` any labels (N, …) that `loss` takes
-        net,             # the network to train inside, e.g. a `ConvNet`, or a function that builds it
-        loss=None,       # function (outputs, targets) -> scalar; None: cross-entropy
-        queries=None,    # function of labels (n, …) -> query vectors (n, d_y); None: labels are class numbers
-        host=False,      # keep the weights of the unroll in the computer's memory, not on the card
-        **settings,      # changes to `OUTER` and `CURRICULUM`
+        memory:Memory,          # where to start; its tensors are learned in place
+        x:Tensor,               # real images (N, C, H, W), whitened as the memory's
+        y:Tensor,               # their labels (N,), 0 … C-1; with `queries` any labels (N, …) that `loss` takes
+        net:nn.Module|Callable, # the network to train inside, e.g. a `ConvNet`, or a function that builds it
+        loss:Callable=None,     # function (outputs, targets) -> scalar; None: cross-entropy
+        queries:Callable=None,  # function of labels (n, …) -> query vectors (n, d_y); None: labels are class numbers
+        host:bool=False,        # keep the weights of the unroll in the computer's memory, not on the card
+        **settings,             # changes to `OUTER` and `CURRICULUM`
     ):
         self.o, classes = outer_settings(settings, memory.d_y if queries is None else None), queries is None and self.by_label
         check_real(memory, x, y, classes)
@@ -45,10 +47,23 @@ class Distiller(Resumable):
         self.memory, self.x, self.y, self.given, self.loss, self.host = memory, x, y, net, loss, host
         self.augment = Augment(self.o['augment'])
         self.ask = ClassQueries(y, memory.d_y) if queries is None else VectorQueries(y, queries, memory.d_y)
-        phi, lr = [p.requires_grad_() for p in memory.parameters()], self.o['outer_lr']
-        self.opt = torch.optim.Adam(phi, lr) if self.o['outer']=='adam' else torch.optim.SGD(phi, lr, self.o['outer_momentum'])
+        for p in memory.parameters(): p.requires_grad_()
+        self.opt = self.optimiser()
         self.iteration, self.history, self.whole = 0, [], True  # whole: all of one iteration, see Checkpoints
         self.enter()
+
+# %% ../nbs/04_distill.ipynb #1fa15f3f
+@patch
+def optimiser(self:Distiller)->torch.optim.Optimizer:
+    "What moves the memory"
+    phi, o = self.memory.parameters(), self.o
+    return torch.optim.Adam(phi, o['outer_lr']) if o.get('outer')=='adam' else torch.optim.SGD(phi, o['outer_lr'], o['outer_momentum'])
+
+@patch
+def cool(self:Distiller):
+    "Lower the outer rate along a cosine, if `decay` says so"
+    if not self.o.get('decay'): return
+    for group in self.opt.param_groups: group['lr'] = self.o['outer_lr']*.5*(1+math.cos(math.pi*self.iteration/self.o['iterations']))
 
 # %% ../nbs/04_distill.ipynb #76cf805f
 @patch
@@ -141,14 +156,12 @@ def backward(self:Distiller,
 @patch
 def step(self:Distiller)->dict: # iteration, loss, grad_norm, seconds
     "One outer iteration; raises `Diverged` and leaves the memory alone when the meta-gradient is not finite"
-    began, o, params = time.perf_counter(), self.o, self.memory.parameters()
+    began, params = time.perf_counter(), self.memory.parameters()
     self.enter()
-    if o['decay']:
-        lr = o['outer_lr']*.5*(1+math.cos(math.pi*self.iteration/o['iterations']))
-        for group in self.opt.param_groups: group['lr'] = lr
+    self.cool()
     self.opt.zero_grad()
     J = self.gradients()
-    norm = torch.nn.utils.clip_grad_norm_(params, o['clip'] or math.inf)
+    norm = torch.nn.utils.clip_grad_norm_(params, self.o['clip'] or math.inf)
     if not (J.isfinite() and norm.isfinite()): raise Diverged.of(self)
     self.whole = False
     self.opt.step()
@@ -167,8 +180,8 @@ def _as_one(callback): # a callback, a list of them, or None -> function of the 
 
 @patch
 def run(self:Distiller,
-    callback=None,  # called with the distiller after each iteration, or a list of such; a true answer stops the loop
-)->Memory:          # the learned memory, detached
+    callback:Callable|list=None, # called with the distiller after each iteration, or a list of such; a true answer stops the loop
+)->Memory:                       # the learned memory, detached
     "Outer iterations until `iterations` are done"
     stop = _as_one(callback)
     while self.iteration < self.o['iterations']:
@@ -196,16 +209,16 @@ def learned(self:Distiller)->Memory: # `distilled` (settings) and `history` (cur
 
 # %% ../nbs/04_distill.ipynb #b43b65b6
 def distill(
-    memory:Memory,   # where to start; left alone
-    x:Tensor,        # real images (N, C, H, W)
-    y:Tensor,        # their labels (N,), or (N, …) with `queries`
-    net,             # the network to train inside, or a function that builds it
-    callback=None,   # called with the distiller after each iteration, or a list of such
-    loss=None,       # function (outputs, targets) -> scalar; None: cross-entropy
-    queries=None,    # function of labels -> query vectors (n, d_y); None: labels are class numbers
-    host=False,      # see `Distiller`
-    **settings,      # changes to `OUTER` and `CURRICULUM`
-)->Memory:           # the learned memory; its `meta` has the settings (`distilled`) and the curve (`history`)
+    memory:Memory,               # where to start; left alone
+    x:Tensor,                    # real images (N, C, H, W)
+    y:Tensor,                    # their labels (N,), or (N, …) with `queries`
+    net:nn.Module|Callable,      # the network to train inside, or a function that builds it
+    callback:Callable|list=None, # called with the distiller after each iteration, or a list of such
+    loss:Callable=None,          # function (outputs, targets) -> scalar; None: cross-entropy
+    queries:Callable=None,       # function of labels -> query vectors (n, d_y); None: labels are class numbers
+    host:bool=False,             # see `Distiller`
+    **settings,                  # changes to `OUTER` and `CURRICULUM`
+)->Memory:                       # the learned memory; its `meta` has the settings (`distilled`) and the curve (`history`)
     "Learn a memory of a data set: Algorithm 1; when it diverges or is interrupted, the exception has the `memory` so far"
     d = Distiller(memory.copy(), x, y, net, loss, queries, host, **settings)
     try: d.run(callback)

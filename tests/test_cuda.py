@@ -9,7 +9,8 @@ from remember_past.lab.settings import complete
 from remember_past.lab.stream_setup import make_learner, make_streams, passes
 from remember_past.continual.methods import STREAM_LEARNERS
 from remember_past.lab.experiments import kind_of, run_of
-from remember_past.nets import ConvNet, MLP, fresh_params
+from remember_past.nets import ConvNet, MLP
+from remember_past.initial_weights import fresh_params
 from remember_past.lab.params import experiments_of
 from remember_past.engine.choose import KERNELS, steps_for
 

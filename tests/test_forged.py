@@ -3,7 +3,7 @@
 Also what happens at every point where a run writes. REMEMBER_PAST_MUTANTS sets how many files are forged, 300 of each kind unless set;
 REMEMBER_PAST_FAULTS how many writes are disturbed, one of each kind unless set.
 """
-import copy, errno, json, os, random, struct, warnings
+import copy, errno, json, os, random, shutil, warnings
 from collections import Counter
 from pathlib import Path
 import pytest, torch
@@ -19,10 +19,11 @@ from remember_past.lab.records import failure, find_records
 from remember_past.lab.settings import check_values, complete
 from remember_past.lab.tables import pm
 from remember_past.lab.verify import claims
+from remember_past.lab.workers import make_experiment
 from remember_past.memory import Memory
 from remember_past.show.pictures import to_pixels
 from test_fuzz import survives
-from test_survive import SMALL, memories, numbers, one_thread
+from test_survive import SMALL, interrupted, memories, numbers, one_thread
 
 MUTANTS, FAULTS = int(os.environ.get('REMEMBER_PAST_MUTANTS', 300)), int(os.environ.get('REMEMBER_PAST_FAULTS', 0))
 NONSENSE = [None, True, False, 0, -1, 1, 7, 64, 2**31, 2**63, 10**19, 1e308, -.5, 1e-320, '', 'x', 'zca', '\ud800', 'a'*5000, [], {}, [1], [[]], ['a', 'a'], {'a': 1}]
@@ -171,3 +172,41 @@ def test_every_write_is_disturbed(tmp_path, monkeypatch):
         assert (memories(folder), numbers(find_records(folder))) == whole, (at, how)
         assert {p.name for p in folder.rglob('*') if p.is_file()} == {'lock', 'memory.safetensors', 'record.json', 'settings.json'}, (at, how)
     print(f'{len(todo)} of {3*n} disturbances: none differs, nothing is left')
+
+
+def test_every_read_is_disturbed(tmp_path, monkeypatch):
+    "The disk fails at each read of a run that goes on and of one that is there: one sentence, nothing lost, and the same command again gives the same bytes"
+    torch.set_num_threads(1)
+    settings = complete(**SMALL | dict(iterations=3, eval_nets=1, eval_epochs=1))
+    for at in (1, 2): run = interrupted(settings, tmp_path/'begun', at)
+    run_distillation(settings, tmp_path/'whole')
+    whole, real = memories(tmp_path/'whole'), dict(read_bytes=Path.read_bytes, read_text=Path.read_text)
+    def disturbed(at, folder):
+        "The run, disturbed at read number `at`: how many reads there were, and how it ended"
+        calls = [0]
+        def wrap(name):
+            def f(*a, **k):
+                calls[0] += 1
+                if calls[0] == at: raise OSError(errno.EIO, os.strerror(errno.EIO))
+                return real[name](*a, **k)
+            return f
+        for name in real: monkeypatch.setattr(Path, name, wrap(name))
+        try:
+            with warnings.catch_warnings(): warnings.simplefilter('ignore'); ended = make_experiment(settings, folder)[1]
+        except BadInput as e: ended = str(e)
+        finally:
+            for name in real: monkeypatch.setattr(Path, name, real[name])
+        assert ended == 'made' or 'cannot read' in ended and '\n' not in ended, ended
+        return calls[0], ended
+    ends = Counter()
+    for origin in ('begun', 'whole'):
+        shutil.copytree(tmp_path/origin, tmp_path/f'{origin}-0')
+        n, _ = disturbed(0, tmp_path/f'{origin}-0')
+        for at in range(1, n + 1):
+            folder = tmp_path/f'{origin}-{at}'
+            shutil.copytree(tmp_path/origin, folder)
+            ends[disturbed(at, folder)[1] == 'made'] += 1
+            disturbed(0, folder)
+            assert memories(folder) == whole, (origin, at)
+    print(f'{ends[False]} of {sum(ends.values())} end in a sentence')
+    assert ends[False] > 2

@@ -1,12 +1,12 @@
 "500 damaged or hostile files: each is read as it is or refused in one sentence; no traceback, no hang, no gigabytes"
-import itertools, json, random, resource, signal, struct, warnings, zipfile
+import bz2, json, random, resource, signal, struct, warnings, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch, yaml
 from remember_past.lab.params import experiments_of
 from remember_past.data.load import load_data
 from remember_past.errors import BadInput
 from remember_past.memory import Memory
-from remember_past.data.whiten import fit_whitening
+from remember_past.data.whiten import fit_whitening, whitening_from
 
 HERE, SECONDS, GIB = Path(__file__).resolve().parents[1], 5, 2
 CLOCKS = signal.SIGPROF, signal.SIGALRM
@@ -126,6 +126,14 @@ def test_hostile_safetensors(tmp_path, memory_file):
              file('list', head, [1]), file('deep2', dict(head, __metadata__=dict(remember_past='['*100_000)))]
     cases += [file(f'without_{k}', head, {a: b for a, b in mine.items() if a != k}) for k in mine if k != 'sha256']  # without it: an older file
     for path in cases: assert survives(recalled, path), path.name
+
+
+@pytest.mark.parametrize('codes', [b'', b'no codes', bz2.compress(bytes(1000)), bz2.compress(bytes(2**20))[:-4]])
+def test_hostile_zca(codes):
+    "A whitening of 128 x 128 images in a few bytes is refused when it is read, not hours later when it is needed"
+    D = 128*128
+    tensors = dict(colour=torch.eye(1), energy=torch.ones(D), diagonal=torch.ones(D), codes=torch.tensor([*codes], dtype=torch.uint8))
+    assert survives(lambda _: whitening_from(dict(kind='zca', shape=[1, 128, 128], reg=.1, mean=0., norm=1., c=.1, error=.01), tensors), 'a whitening')
 
 
 @pytest.fixture

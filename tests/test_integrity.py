@@ -3,15 +3,18 @@ import random, warnings, zipfile
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pytest, torch
+from remember_past.atomic_files import read_json
 from remember_past.baselines.trajectory_matching import _Experts
 from remember_past.continual.recall import Recall
 from remember_past.data.files import _read_npz
-from remember_past.data.load import tiny
+from remember_past.data.load import load_data, tiny
 from remember_past.data.whiten import fit_whitening
 from remember_past.engine.choose import steps_for
 from remember_past.errors import BadInput
 from remember_past.lab.episodes import _Row, _part_settings
+from remember_past.lab.own_settings import read_settings
 from remember_past.lab.runs import Run
+from remember_past.lab.records import find_records
 from remember_past.lab.settings import complete
 from remember_past.memory import Memory
 from remember_past.nets import ConvNet
@@ -104,3 +107,23 @@ def test_npz_shadow_member(tmp_path):
         with warnings.catch_warnings(), zipfile.ZipFile(twin, 'a') as z:
             warnings.simplefilter('ignore'); z.write(tmp_path/'other.npy', name)
         with pytest.raises(BadInput, match='more than once'): _read_npz(twin)
+
+
+@pytest.mark.skipif(not Path('/proc/self/mem').exists(), reason='the file that cannot be read is one of Linux')
+def test_a_disk_that_fails(tmp_path):
+    "A file whose first byte is an I/O error: one sentence from whatever reads it"
+    run = Run(tmp_path/'runs', 'cells', complete(data='digits'))
+    run.finish(dict(mean=1.)); run.save_checkpoint(dict(iteration=3))
+    (tmp_path/'photos'/'dog').mkdir(parents=True); (tmp_path/'photos'/'dog'/'1.png').write_bytes(b'a second class')
+    readers = {'m.safetensors': Memory.load, 'a.npz': load_data, 'x.json': read_json, 'p.yml': lambda p: read_settings((), str(p)),
+               't.csv': lambda p: load_data(p, size=8), 'photos/cat/1.png': lambda p: load_data(p.parents[1], size=8),
+               **{str((run.folder/name).relative_to(tmp_path)): read for name, read in {
+                   'record.json': lambda p: find_records(tmp_path/'runs'), 'settings.json': lambda p: Run(tmp_path/'runs', 'cells', complete(data='digits')),
+                   'checkpoint.pt': lambda p: run.load_checkpoint(), 'checkpoint.sha256': lambda p: run.load_checkpoint()}.items()}}
+    for name, read in readers.items():
+        path = tmp_path/name; path.parent.mkdir(parents=True, exist_ok=True)
+        old = path.read_bytes() if path.exists() else b''
+        path.unlink(missing_ok=True); path.symlink_to('/proc/self/mem')
+        with pytest.raises(BadInput, match='cannot (be )?read') as e: read(path)
+        assert '\n' not in str(e.value)
+        path.unlink(); path.write_bytes(old)

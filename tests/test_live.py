@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np, pytest, torch
 from remember_past.show.live import page_memory, page_recall
-from remember_past.show.pictures import similarity_matrix, to_pixels
+from remember_past.show.pictures import to_pixels
+from remember_past.show.similarity import similarity_matrix
 
 top = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location('tools_live', top/'tools'/'live.py')

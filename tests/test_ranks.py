@@ -1,14 +1,15 @@
 "Two processes of torchrun against one, and the commands that look at results: rp_status and rp_verify"
-import json, os, shutil, socket, subprocess, sys
+import json, os, shutil, signal, socket, subprocess, sys
 from pathlib import Path
 import pytest
 from remember_past.lab import commands as V
 from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
+from remember_past.lab.profiles import settings_for
 from remember_past.memory import Memory
 from remember_past.lab.runs import Run
 from remember_past.atomic_files import write_bytes
-from test_survive import SMALL, clone, command, ended, grid, one_thread
+from test_survive import SMALL, clone, command, ended, grid, heed, one_thread
 
 PAIRS = [f'{k}={v}' for k, v in (SMALL | dict(inits=2)).items()]
 
@@ -30,21 +31,64 @@ def by_hand(*words):
     return [p.returncode for p in ps], said
 
 
+def by_ranks(*words):
+    "Two ranks, started by the command itself"
+    return subprocess.Popen([sys.executable, '-m', 'remember_past.lab.torchrun', '--ranks', '2', *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, env=environment(), preexec_fn=heed)
+
+
+def children(pid):
+    "Environment of each child, by its process"
+    parent = lambda p: int((p/'stat').read_text().rsplit(')', 1)[1].split()[1])
+    return {int(p.name): (p/'environ').read_text() for p in Path('/proc').glob('[0-9]*') if os.access(p/'environ', os.R_OK) and parent(p) == pid}
+
+
+def listening(pids):
+    "Addresses on which these processes listen, as the kernel writes them"
+    mine = {os.readlink(f) for pid in pids for f in Path(f'/proc/{pid}/fd').iterdir() if f.is_symlink()}
+    lines = [l.split() for f in ('tcp', 'tcp6') for l in Path(f'/proc/net/{f}').read_text().splitlines()[1:]]
+    return {l[1].split(':')[0] for l in lines if l[3] == '0A' and f'socket:[{l[9]}]' in mine}
+
+
 def environment(): return {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'MASTER_PORT', 'MASTER_ADDR', 'RANK')}
 
 
 def test_two_ranks_are_one_process_with_two_inits(tmp_path):
-    "gloo, two ranks with one fresh network each: the memory of one process with both, to float error; every rank ends in order"
-    out, words = tmp_path/'two.safetensors', [*PAIRS, '--runs', tmp_path/'two', '--out']
+    "gloo, two ranks with one fresh network each, by settings over a profile: the memory of one process with both, to float error; every rank ends in order"
+    out, words = tmp_path/'two.safetensors', [*PAIRS, '--profile', 'quick', '--runs', tmp_path/'two', '--out']
     code, said = by_torchrun(*words, out)
     assert code == 0, said
-    one = run_distillation(complete(**SMALL | dict(inits=2)), tmp_path/'one')
+    one = run_distillation(settings_for(PAIRS, profile='quick'), tmp_path/'one')
     a, b = Memory.load(out), Memory.load(tmp_path/'one'/'cells'/one['run']/'memory.safetensors')
     for x, y in zip(a.parameters(), b.parameters()): assert (x-y).abs().max() < 1e-6
     assert json.loads((tmp_path/'two'/'cells'/one['run']/'record.json').read_text())['settings'] == one['settings']
     codes, said = by_hand(*words, tmp_path/'again.safetensors')   # the record is there: nothing to compute, and all leave
     assert codes == [0, 0], said
     assert (tmp_path/'again.safetensors').read_bytes() == out.read_bytes()
+
+
+@pytest.mark.skipif(not Path('/proc/net/tcp').exists(), reason='who listens is read from /proc')
+def test_a_rank_is_killed(tmp_path):
+    "Its death ends the others, in one sentence and with a checkpoint; the same command goes on; nothing ever listens on the network"
+    settings, out = SMALL | dict(inits=2, iterations=300), tmp_path/'two.safetensors'
+    words = [*(f'{k}={v}' for k, v in settings.items()), '--runs', tmp_path/'two', '--out', out]
+    p, said = by_ranks(*words), ''
+    while '  distil ' not in said:
+        said += (line := p.stdout.readline())
+        assert line, said
+    ranks = children(p.pid)
+    assert listening([p.pid, *ranks]) == {'0100007F'}                 # 127.0.0.1
+    os.kill(next(pid for pid, env in ranks.items() if '\0RANK=1\0' in env), signal.SIGKILL)
+    said += p.communicate(timeout=200)[0]
+    assert p.returncode == 2 and 'the same command goes on' in said and 'Traceback' not in said, said
+    run = Run(tmp_path/'two', 'cells', complete(**settings))
+    assert 1 <= run.load_checkpoint()['iteration'] < 300, said
+    p = by_ranks(*words); said = p.communicate(timeout=500)[0]
+    assert p.returncode == 0, said
+    one = run_distillation(complete(**settings), tmp_path/'one')
+    a, b = Memory.load(out), Memory.load(tmp_path/'one'/'cells'/one['run']/'memory.safetensors')
+    for x, y in zip(a.parameters(), b.parameters()): assert (x-y).abs().max() < 1e-5
+    assert not list((tmp_path/'two').rglob('checkpoint*'))
 
 
 def test_status_and_verify(clone, capsys):

@@ -10,7 +10,6 @@ import pytest, torch, yaml
 from remember_past.lab import distillation as C
 from remember_past.lab import commands as R
 from remember_past.lab import workers as W
-from remember_past.lab.ray import make_on_ray
 from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
 from remember_past.errors import BadInput
@@ -311,7 +310,6 @@ def test_disk_full(tmp_path, undisturbed):
 import os, resource, signal, sys, json
 from remember_past.lab import distillation as C
 from remember_past.lab import workers as W
-from remember_past.lab.ray import make_on_ray
 if not {mounted}: signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 learn = C.Distillation.learn
 C.Distillation.learn = lambda *a, **k: learn(*a, **k, every=0)       # a checkpoint after each iteration
@@ -332,22 +330,6 @@ print(json.dumps(W.make_experiment(json.loads(sys.argv[1]), sys.argv[2])[1]))
         assert not list(disk.rglob('*.tmp'))
     finally:
         if mounted: subprocess.run(['umount', str(disk)], check=True)
-
-
-def test_ray(tmp_path, undisturbed):
-    "Cells as Ray tasks; one task's process is killed, Ray tries again"
-    pytest.importorskip('ray', reason="Ray is not installed: pip install 'remember_past[cluster]'")
-    todo = cells(1) + [dict(settings=complete(**LONG))]
-    killed, long = [], Run(tmp_path, 'cells', complete(**LONG), create=False).hash
-    def enemy():
-        pid = wait_for(lambda: holders(tmp_path).get(long), 200)
-        os.kill(pid, signal.SIGKILL); killed.append(pid)
-    t = threading.Thread(target=enemy); t.start()
-    make_on_ray(todo, tmp_path, out=open(os.devnull, 'w'), workers=2)
-    t.join()
-    assert [r['state'] for r in todo] == ['made']*2 and killed
-    mine, theirs = numbers(find_records(tmp_path)), numbers(find_records(undisturbed))
-    assert len(mine) == 2 and all(theirs[k] == v for k, v in mine.items())
 
 
 def test_interrupt_in_the_middle_of_a_step(tmp_path, undisturbed, monkeypatch):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from ..memory import Memory
 from ..errors import check
-from ..nets import ConvNet, fresh_params
+from ..nets import ConvNet
+from ..initial_weights import fresh_params
 from ..engine.choose import steps_for
 from ..train import draw_seed
 from .learner import Learner, SHARED, siamese_operations
@@ -55,7 +56,8 @@ class _Look:
 # %% ../../nbs/baselines/distribution_matching.ipynb #eab97157
 class DistributionMatching(Learner):
     "DM: the loss compares class means of random features"
-    settings = dict(SHARED, iterations=20_000, outer_lr=1.0, augment='color_crop_cutout_flip_scale_rotate')
+    settings = dict(SHARED, iterations=20_000, outer_lr=1.0, augment='color_crop_cutout_flip_scale_rotate',
+                    outer='sgd', decay=False)
 
     def __init__(self,
         memory:Memory,   # where to start; its tensors are learned in place

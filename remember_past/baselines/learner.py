@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..errors import check, nearest
 from ..data.load import ClassSampler
 from ..data.augment import Augment
-from ..nets import checked_net, fresh_params
+from ..nets import checked_net
+from ..initial_weights import fresh_params
 from ..memory import Memory
 from ..train import generator, draw_seed
 from ..engine.choose import steps_for
@@ -51,12 +52,6 @@ class Learner(Distiller):
         for p in memory.parameters(): p.requires_grad_()
         self.opt, self.iteration, self.history, self.whole = self.optimiser(), 0, [], True
 
-# %% ../../nbs/baselines/learner.ipynb #a235b1a3
-@patch
-def optimiser(self:Learner)->torch.optim.Optimizer:
-    "What moves the images: SGD with momentum, unless a method says otherwise"
-    return torch.optim.SGD(self.memory.parameters(), lr=self.o['outer_lr'], momentum=self.o['outer_momentum'])
-
 # %% ../../nbs/baselines/learner.ipynb #ba30383c
 @patch
 def fresh(self:Learner,
@@ -71,7 +66,7 @@ def move(self:Learner,
     loss:Tensor,  # a scalar, differentiable in the memory
 )->dict:          # loss, grad_norm
     "One step of the optimiser; raises `Diverged` where loss or gradient is not finite"
-    self.opt.zero_grad(); loss.backward()
+    self.cool(); self.opt.zero_grad(); loss.backward()
     norm = torch.nn.utils.clip_grad_norm_([p for g in self.opt.param_groups for p in g['params']], math.inf)
     if not (loss.isfinite() and norm.isfinite()):
         raise Diverged(f'{type(self).__name__}, iteration {self.iteration}: the loss or its gradient is not finite; '

@@ -13,8 +13,10 @@ from .recall_support import RecallSupport
 from .recall_votes import RecallAugment, RecallSupportVote, RecallVote
 from .recall_means import RecallMeans
 from .recall_offline import RecallOffline, RecallOfflineVote
-from .mer_lamaml import CMAML, LaMAML, MER, SparseLaMAML, Sync
-from .kernel import KCL, StableSGD
+from .mer import MER
+from .la_maml import CMAML, LaMAML, SparseLaMAML, Sync
+from .stable_sgd import StableSGD
+from .kernel import KCL
 
 # %% ../../nbs/continual/methods.ipynb #5e770a05
 STREAM_LEARNERS = dict(online=Online, ewc=EWC, gem=GEM, mer=MER, cmaml=CMAML, sync=Sync, lamaml=LaMAML, sparse=SparseLaMAML,

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/pack.ipynb #28b5374e
-import bz2, math
+import bz2, math, os
 import numpy as np, torch
 from torch import Tensor
 from ..errors import check
@@ -79,6 +79,8 @@ def _pack_codes(
     return torch.from_numpy(np.frombuffer(bz2.compress(planes.tobytes()), np.uint8).copy())
 
 # %% ../../nbs/data/pack.ipynb #00aa306b
+_CORRUPT = 'The whitening in this file is corrupt; make the memory again or use another copy.'
+
 def unpack_codes(
     codes:Tensor,  # bytes from a packed matrix
     D:int,         # rows of the matrix
@@ -88,17 +90,36 @@ def unpack_codes(
     reader = bz2.BZ2Decompressor()
     try: planes = reader.decompress(codes.cpu().numpy().tobytes(), max_length=4*n + 1)
     except (OSError, ValueError, EOFError): planes = b''
-    check(reader.eof and len(planes) == 4*n, 'The whitening in this file is corrupt; make the memory again or use another copy.')
+    check(reader.eof and len(planes) == 4*n, _CORRUPT)
     v = np.ascontiguousarray(np.frombuffer(planes, np.uint8).reshape(4, n).T).view('<u4').ravel().astype(np.int64)
     q, (i, j) = np.zeros((D, D)), np.triu_indices(D, 1)
     q[i, j] = np.where(v & 1, -(v + 1)//2, v//2)
     return torch.from_numpy(q + q.T)
 
+# %% ../../nbs/data/pack.ipynb #c0de0002
+def check_codes(
+    codes:Tensor,        # bytes from a packed matrix
+    D:int,               # rows of the matrix
+    most:int=2**22,      # bytes to read; what comes after them is read when the matrix is needed
+    memory:float=None,   # bytes of this machine; None: ask it
+):
+    "`BadInput` for bytes that don't hold such a matrix, or where unpacking it takes more memory than there is"
+    if memory is None: memory = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE') if hasattr(os, 'sysconf') else math.inf
+    room = f'The whitening in this file takes {34*D*D/2**30:.1f} GiB to unpack, more than the {memory/2**30:.1f} GiB of this machine'
+    check(34*D*D <= memory, f'{room}; use one with more memory.')
+    reader, data, total, size = bz2.BZ2Decompressor(), codes[:most].cpu().numpy().tobytes(), 0, 2*D*(D - 1)
+    try:
+        while not reader.eof and total <= size:
+            total, data = total + len(part := reader.decompress(data, max_length=2**22)), b''
+            if not part and reader.needs_input: break
+    except (OSError, ValueError, EOFError): total = -1
+    check(total == size if reader.eof else 0 <= total <= size and len(codes) > most, _CORRUPT)
+
 # %% ../../nbs/data/pack.ipynb #3121dd90
 def pack_matrix(
     W:Tensor,     # whitening matrix, D x D, float64
     S:Tensor,     # covariance of unit images, D x D, float64; or a factor of it D x n, n < D
-    shape,        # channels, height, width; their product is D
+    shape:tuple,  # channels, height, width; their product is D
     tol:float,    # largest relative error on training images
 )->tuple:         # numbers (the constant c and the error reached), and tensors: colour axes, energies, diagonal, compressed codes
     "Pack a whitening matrix within a relative error on the training images"
@@ -116,7 +137,7 @@ def pack_matrix(
 # %% ../../nbs/data/pack.ipynb #6d49ed9a
 def unpack_matrix(
     tensors:dict,  # colour, energy, diagonal and codes, as `pack_matrix` gives them
-    shape,         # channels, height, width
+    shape:tuple,   # channels, height, width
     c:float,       # the constant of the rounding
 )->Tensor:         # D x D, float32, on the CPU
     "Rebuild a whitening matrix from its packed form"

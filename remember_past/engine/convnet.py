@@ -10,78 +10,10 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from ..errors import BadInput, check
+from .convnet_block import _block_backward, _block_forward, _dual_backward, _dual_forward
 from .native import NativeStep
 from .shared import check_step, loss_slope, loss_slope_dual
 from .steps import Flat, FuncSteps, Steps
-
-# %% ../../nbs/engine/convnet.ipynb #123f45ec
-def _block_forward(
-    z:Tensor,   # convolved maps (N, C, H, W)
-    g:Tensor,   # gains (C,)
-    b:Tensor,   # biases (C,)
-    eps:float,  # added to the variance
-)->tuple:       # pooled maps, and what the derivatives need: n, s, where the ReLU is open
-    "Normalise, activate and pool every plane"
-    d = z - z.mean((2, 3), keepdim=True)
-    s = (d.square().mean((2, 3), keepdim=True) + eps).rsqrt()
-    n = d*s
-    u = n*g.view(-1, 1, 1) + b.view(-1, 1, 1)
-    return F.avg_pool2d(u.relu(), 2), (n, s, u > 0)
-
-# %% ../../nbs/engine/convnet.ipynb #3b59970b
-def _unpool(
-    p:Tensor,     # derivatives of pooled maps (N, C, h, w)
-    open:Tensor,  # where the ReLU lets through (N, C, H, W)
-)->Tensor:        # derivatives before the ReLU (N, C, H, W)
-    "A quarter of each pooled derivative to each of its open pixels"
-    up = p.repeat_interleave(2, 2).repeat_interleave(2, 3)/4
-    return F.pad(up, (0, open.shape[3] - up.shape[3], 0, open.shape[2] - up.shape[2]))*open
-
-def _block_backward(
-    p:Tensor,    # derivatives of the pooled maps
-    g:Tensor,    # gains (C,)
-    kept:tuple,  # what `_block_forward` kept
-)->tuple:        # derivatives of z (N, C, H, W), of g (C,), of b (C,)
-    "The reverse of `_block_forward`"
-    n, s, open = kept
-    u = _unpool(p, open)
-    nb = u*g.view(-1, 1, 1)
-    z = s*(nb - nb.mean((2, 3), keepdim=True) - n*(nb*n).mean((2, 3), keepdim=True))
-    return z, (u*n).sum((0, 2, 3)), u.sum((0, 2, 3))
-
-# %% ../../nbs/engine/convnet.ipynb #d70afaaf
-def _dual_forward(
-    zd:Tensor,   # derivative along v of the convolved maps
-    g:Tensor,    # gains (C,)
-    gd:Tensor,   # derivative along v of the gains: a piece of v
-    bd:Tensor,   # derivative along v of the biases
-    kept:tuple,  # what `_block_forward` kept
-)->tuple:        # derivative along v of the pooled maps; kept: that of n, and q
-    "The derivative along v of `_block_forward`"
-    n, s, open = kept
-    dd = zd - zd.mean((2, 3), keepdim=True)
-    q = (n*dd).mean((2, 3), keepdim=True)
-    nd = s*(dd - n*q)
-    ud = gd.view(-1, 1, 1)*n + g.view(-1, 1, 1)*nd + bd.view(-1, 1, 1)
-    return F.avg_pool2d(ud*open, 2), (nd, q)
-
-# %% ../../nbs/engine/convnet.ipynb #37130f1a
-def _dual_backward(
-    p:Tensor,    # derivatives of the pooled maps
-    pd:Tensor,   # their derivative along v
-    g:Tensor,    # gains (C,)
-    gd:Tensor,   # derivative along v of the gains
-    kept:tuple,  # what `_block_forward` kept
-    dual:tuple,  # what `_dual_forward` kept
-)->tuple:        # derivatives of z, and the derivatives along v of those of z, g and b
-    "The derivative along v of `_block_backward`"
-    (n, s, open), (nd, q), mean = kept, dual, lambda t: t.mean((2, 3), keepdim=True)
-    u, ud, g, gd = _unpool(p, open), _unpool(pd, open), g.view(-1, 1, 1), gd.view(-1, 1, 1)
-    nb, nbd = u*g, gd*u + g*ud
-    m2 = mean(nb*n)
-    z = s*(nb - mean(nb) - n*m2)
-    zd = s*(nbd - mean(nbd) - nd*m2 - n*mean(nbd*n + nb*nd)) - s*q*z
-    return z, zd, (ud*n + u*nd).sum((0, 2, 3)), ud.sum((0, 2, 3))
 
 # %% ../../nbs/engine/convnet.ipynb #a6e1cca9
 def _in_a_row(
@@ -270,7 +202,7 @@ def logits(self:FusedConvNet,
     return self.plain_forward(w, x)[0]
 
 @patch(cls_method=True)
-def fits(cls:FusedConvNet, net:nn.Module, loss=None, device='cpu')->bool:
+def fits(cls:FusedConvNet, net:nn.Module, loss=None, device:str|torch.device='cpu')->bool:
     "Is this a ConvNet of our form under cross-entropy? One that does not say its `shape` must be a plain `nn.Sequential`"
     if loss is not None or form_of(net) is None: return False
     if not hasattr(net, 'shape'): return _in_a_row(net)
@@ -281,6 +213,6 @@ def fits(cls:FusedConvNet, net:nn.Module, loss=None, device='cpu')->bool:
     except BadInput: return False
 
 @patch(cls_method=True)
-def make(cls:FusedConvNet, net:nn.Module, loss=None, device='cpu'):
+def make(cls:FusedConvNet, net:nn.Module, loss=None, device:str|torch.device='cpu'):
     "The steps of a ConvNet; on a CUDA device the general ones, compiled, which are faster there"
     return FuncSteps.make(net, loss, device, compile=True) if torch.device(device).type == 'cuda' else cls(net)

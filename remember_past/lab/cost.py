@@ -32,8 +32,9 @@ def _cost(
         parts.append((share, *_cost_of_stage(now, net_of_stage(net, stage), ds, dev)))
     seconds = sum(share*s for share, s, _ in parts)
     learns = seconds*o['iterations']/60
-    whole = learns + _seconds_of_evaluation(o, ds, dev)/60 + fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel())/60
-    return dict(minutes=whole, learns=learns, seconds=seconds, bytes=max(b for *_, b in parts))
+    whitens = fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel())/60
+    whole = learns + _seconds_of_evaluation(o, ds, dev)/60 + whitens
+    return dict(minutes=whole, learns=learns, whitens=whitens, seconds=seconds, bytes=max(b for *_, b in parts))
 
 def _seconds_of_evaluation(o, ds, dev): # its steps, timed on a small batch
     net = make_net(o.get('eval_net') or o['net'], ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
@@ -63,9 +64,9 @@ def check_budget(
 
 # %% ../../nbs/lab/cost.ipynb #c0de0003
 def cost_of(
-    settings:dict,  # complete settings
-    device='cpu',   # torch device
-)->dict:            # see `_cost`; None for an experiment that learns nothing by BPTT
+    settings:dict,                 # complete settings
+    device:str|torch.device='cpu', # torch device
+)->dict:                           # see `_cost`; None for an experiment that learns nothing by BPTT
     "Predicted time and memory, in numbers"
     return _cost(settings, device=device) if settings['method'] in ('full', 'bptt', 'bptt_ds', *Memory.kinds) else None
 
@@ -74,5 +75,6 @@ def cost_text(
 )->str:      # '' for None
     "Predicted time and memory, in words"
     if c is None: return ''
-    return (f', about {c["minutes"]:.1f} minutes ({c["learns"]:.1f} to learn, {c["seconds"]:.2f} s an outer iteration), '
+    white = f'{c["whitens"]:.1f} to whiten, '*(c['whitens'] >= .5)
+    return (f', about {c["minutes"]:.1f} minutes ({white}{c["learns"]:.1f} to learn, {c["seconds"]:.2f} s an outer iteration), '
             f'{c["bytes"]/2**20:.1f} MiB of kept weights beside the activations of one step')

@@ -7,7 +7,9 @@ __all__ = ['DISTILLATION', 'run_distillation']
 
 # %% ../../nbs/lab/distillation.ipynb #604253f0
 import hashlib, time
+from collections.abc import Callable
 from pathlib import Path
+import torch
 from ..data.load import pick_device
 from ..memory import Memory
 from ..distill import Distiller, thinned
@@ -20,12 +22,13 @@ from .cost import check_budget, cost_of
 # %% ../../nbs/lab/distillation.ipynb #5307c087
 def run_distillation(
     settings:dict,     # from `complete`
-    root='runs',       # folder of all runs
-    device='cpu',      # 'cpu', 'cuda' or 'auto'
-    data_root=None,    # data folder, see `load_data`
-    progress=None,     # see `Distillation.learn`
+    root:str|Path='runs', # folder of all runs
+    device:str|torch.device='cpu', # 'cpu', 'cuda' or 'auto'
+    data_root:str|Path=None, # data folder, see `load_data`
+    progress:Callable=None, # see `Distillation.learn`
     fresh:bool=False,  # compute again even if the record is there, and learn again even if another run did?
     distiller=Distiller, # see `Distillation.learn`
+    log=(),            # see `Distillation.learn`
 )->dict:               # the record
     "Make one record, or read it if it was made before; an interrupted run goes on"
     run, dev = Run(root, 'cells', settings, create=False), pick_device(device)
@@ -39,7 +42,7 @@ def run_distillation(
         if run.done: return run.record
         history, spent = [], dict(wall=0, cpu=0)
         if twin: memory, history, spent = _take_over(twin)
-        elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller)
+        elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller, log=log)
         cpu, result = time.process_time(), d.score(memory, progress)
         floats, r = (memory.floats, memory.r) if memory else (d.ds.x_train.numel(), None)
         record = dict(seed=settings['seed'], **result, floats=floats, r=r,
@@ -135,7 +138,7 @@ def _train_again(
 )->list:             # accuracy of each, percent
     "Fresh networks on what a memory recalls, by the recorded protocol"
     o = settings | dict(eval_nets=nets or settings['eval_nets'])
-    d = Distillation(o, *load_whitened(o, None, device))
+    d = Distillation(o, *load_whitened(o, None, device, progress))
     return d.score(memory, progress, o['seed'] + 1000 if seed is None else seed)['accuracy']
 
 # %% ../../nbs/lab/distillation.ipynb #c0de0015

@@ -7,12 +7,14 @@ __all__ = ['ON_REAL', 'load_whitened', 'Distillation', 'learning']
 
 # %% ../../nbs/lab/learning.ipynb #20d2f859
 import statistics, time
+from collections.abc import Callable
 import torch
 from fastcore.basics import store_attr, patch
 from ..errors import check
 from ..data.load import load_data, ClassSampler
 from ..data.files import content_digest
-from ..data.whiten import fit_time, fit_whitening
+from ..data.ticking import ticking
+from ..data.whiten import fit_text, fit_time, fit_whitening
 from ..nets import make_net
 from ..checkpoints import held_back
 from ..hashes import plain
@@ -27,21 +29,24 @@ from .runs import Run
 
 # %% ../../nbs/lab/learning.ipynb #e7621792
 def load_whitened(
-    o:dict,         # complete settings
-    root=None,      # data folder, see `load_data`
-    device='cpu',   # torch device
-    progress=None,  # see `Distillation.learn`
-)->tuple:           # whitened Dataset whose test part is what the experiment is scored on; the whitening
+    o:dict,                        # complete settings
+    root=None,                     # data folder, see `load_data`
+    device:str|torch.device='cpu', # torch device
+    progress:Callable=None,        # see `Distillation.learn`
+)->tuple:                          # whitened Dataset whose test part is what the experiment is scored on; the whitening
     "Images to learn from and images to be scored on, whitened alike"
     same = o.get('content') in (None, content_digest(o['data']))
     check(same, f'{o["data"]} has changed since these settings were made; put the old file back, or distil the new one')
     ds = load_data(o['data'], root, o['val'], seed=0, size=o.get('size'))
     if o['select']: ds.x_test, ds.y_test = ds.x_val, ds.y_val
     else: ds = ds.joined()
+    def tell(gone, of):
+        progress(dict(stage='whiten', done=round(gone), of=round(max(of, gone)) + 1, loss=None,
+                      seconds_left=max(0, of - gone), between=True))
     seconds = fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel()) if progress else 0
-    if seconds > 1: progress(dict(stage='whiten', done=0, of=1, loss=None, seconds_left=seconds, between=True))
-    white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'], o['data'])
-    return ds.map(white.apply).to(device), white
+    with ticking(fit_text(o['whiten'], ds.x_train), seconds, tell if progress else False):
+        white = fit_whitening(o['whiten'], ds.x_train, o['zca_reg'], o['data'], quiet=True)
+        return ds.map(white.apply).to(device), white
 
 # %% ../../nbs/lab/learning.ipynb #5e78aa02
 class Distillation:
@@ -82,12 +87,13 @@ def _of_kind(o, kind): # the settings that a memory of another shape begins with
 # %% ../../nbs/lab/learning.ipynb #5c8e7e68
 @patch
 def learn(self:Distillation,
-    memory:Memory,      # where to start
-    run:Run=None,       # keeps checkpoints; None: none are kept
-    progress=None,      # called with a dict: stage, done, of, loss, seconds_left
-    every:float=30,     # seconds between checkpoints
+    memory:Memory,          # where to start
+    run:Run=None,           # keeps checkpoints; None: none are kept
+    progress:Callable=None, # called with a dict: stage, done, of, loss, seconds_left
+    every:float=30,         # seconds between checkpoints
     distiller=Distiller,# what runs the outer loop of the paper's methods; another one spreads it over processes
-)->tuple:               # learned Memory on the CPU, history, dict of wall and cpu seconds
+    log=(),                 # callables of the learner after each iteration, as those of `loggers_in`
+)->tuple:                   # learned Memory on the CPU, history, dict of wall and cpu seconds
     "Distil, going on from a checkpoint if there is one"
     d, old = self.learner(memory, run, distiller), run.load_checkpoint() if run else None
     if old: d.load_state(old)
@@ -102,6 +108,7 @@ def learn(self:Distillation,
         if progress:
             left = statistics.mean([h['seconds'] for h in d.history[-50:]])*(d.o['iterations']-d.iteration)
             progress(dict(stage='distil', done=d.iteration, of=d.o['iterations'], loss=d.history[-1]['loss'], seconds_left=left))
+        for logger in log: logger(d)
         let_through()
     with held_back(lambda: d.whole) as let_through:  # Ctrl-C waits while the tables are new and the counter is old
         try: learned = d.run(after)

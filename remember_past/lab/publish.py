@@ -6,12 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/lab/publish.ipynb #7a415a93
-import json
 from pathlib import Path
 import pandas as pd
-from safetensors import safe_open
 from ..errors import check
-from ..atomic_files import write_bytes, write_json
+from ..atomic_files import parse_json, read_tensors, write_bytes, write_json
 from ..hashes import settings_hash
 from .records import find_records
 from .runs import Run
@@ -69,9 +67,9 @@ def _publish_record(
     _copy(Path(record['path']), Path(home)/'records'/f'{name}.json')
 
 def files_of(
-    folder,    # where notebooks save their tables and figures
-    name:str,  # a table or figure
-)->list:       # paths: NAME.csv, NAME_streams.png ..
+    folder:str|Path, # where notebooks save their tables and figures
+    name:str,        # a table or figure
+)->list:             # paths: NAME.csv, NAME_streams.png ..
     "The files that a notebook has saved"
     return sorted([*Path(folder).glob(f'{name}.*'), *Path(folder).glob(f'{name}_*.*')])
 
@@ -103,7 +101,7 @@ def publish(
 def bring_back(
     settings:list,  # complete settings of experiments that will be made
     root,           # the repository
-    runs,           # folder of runs
+    runs:str|Path,  # folder of runs
 ):
     "Copy published records whose memories these experiments share into the folder of runs"
     known = [r for p in PROFILES for r in find_records(Path(root)/'figures'/p/'records', 'cells') if r.get('memory')]
@@ -143,7 +141,7 @@ def catalogue(
     others = [r['settings'] for r in records]
     for r in records:
         path = memory_path(r)
-        with safe_open(str(path), 'pt') as f: head = json.loads((f.metadata() or {}).get('remember_past', '{}'))
+        head = parse_json(read_tensors(path, r.get('memory_sha256'))[0].get('remember_past', '{}'))
         rows.append({'file': path.name, 'what': title_of(r['settings']), 'settings': _apart(r['settings'], others),
                      'accuracy, %': pm((r.get('mean'), r.get('std'))), 'floats': r['floats'], 'tensors': head.get('digest', '')[:8],
                      'shown in': ', '.join(sorted(shown.get(r['run'], []))), 'sha256 of the file': r.get('memory_sha256', '')})

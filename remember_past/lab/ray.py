@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/lab/ray.ipynb #98de93a9
-import os, time
+import os, time, traceback
 from pathlib import Path
 import torch
 from ..errors import BadInput
@@ -50,14 +50,14 @@ def _take_in(
 
 # %% ../../nbs/lab/ray.ipynb #0c9ee3e3
 def make_on_ray(
-    todo:list,         # one dictionary an experiment, with `settings`; record, state and seconds are filled in
-    runs,              # folder of runs
-    address='local',   # of a running cluster; 'local' starts one on this machine
-    device='cpu',      # torch device
-    fresh:bool=False,  # make again what is there?
-    out=None,          # where progress is written
-    workers:int=1,     # tasks at once where the cluster is local; 1 is one a core
-    until:float=None,  # stop in time, see `make_experiment`
+    todo:list,                     # one dictionary an experiment, with `settings`; record, state and seconds are filled in
+    runs:str|Path,                 # folder of runs
+    address='local',               # of a running cluster; 'local' starts one on this machine
+    device:str|torch.device='cpu', # torch device
+    fresh:bool=False,              # make again what is there?
+    out=None,                      # where progress is written
+    workers:int=1,                 # tasks at once where the cluster is local; 1 is one a core
+    until:float=None,              # stop in time, see `make_experiment`
 ):
     "Make experiments as Ray tasks; `BadInput` when Ray is not installed or not reached"
     ray = _start_ray(address, cores() if workers == 1 else workers)
@@ -87,14 +87,23 @@ def _start_ray(
     except ImportError: raise BadInput("Ray is not installed; pip install 'remember_past[cluster]' brings it") from None
     os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')  # a task without a card sees what its machine shows
     how = dict(num_cpus=slots, include_dashboard=False) if address == 'local' else dict(address=address)
-    for last in (False, True):  # on a busy machine its parts wait for each other in vain, and the second time they don't
+    for last in (False, True):
         try: ray.init(log_to_driver=False, logging_level='error', **how); return ray
         except Exception as e:  # Ray raises what it likes, `Exception` too
+            _end_half_started(e); ray.shutdown()
             why = ' '.join(str(e).split())[:200]
-            ray.shutdown()
             said = f'no Ray cluster answers at {address} ({why}); give its address, or --ray alone for this machine'
             if last: raise BadInput(said) from None
 
+def _end_half_started(
+    e:Exception,  # which Ray has raised while it started a node
+):
+    "End the processes of a node that did not come up in time; Ray forgets them, and they would slow down the next try"
+    for frame, _ in traceback.walk_tb(e.__traceback__):
+        node = frame.f_locals.get('self')
+        if hasattr(node, 'kill_all_processes'): node.kill_all_processes(check_alive=False)
+
+# %% ../../nbs/lab/ray.ipynb #b5b88369
 def _collect(
     ray,         # the module
     ref,         # a task that has ended

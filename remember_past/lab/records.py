@@ -19,8 +19,8 @@ def _is_record(rec): # with numbers where there are numbers, and words where the
     return words and all(number(rec.get(k)) for k in ('mean', 'std', 'minutes', 'cpu_minutes', 'floats'))
 
 def read_record(
-    path,   # a `record.json`, or a copy of one
-)->dict:    # the record as it was written, and `path`
+    path:str|Path, # a `record.json`, or a copy of one
+)->dict:           # the record as it was written, and `path`
     "Read a record; `BadInput` when it is damaged or was edited"
     rec = read_json(path)
     check(isinstance(rec, dict) and 'checksum' in rec and _is_record(rec), f'{path} is not a run record; remove it')
@@ -44,16 +44,16 @@ def find_records(
 
 # %% ../../nbs/lab/records.ipynb #f5fc8eed
 def failure(
-    folder,  # folder of a run
-)->str:      # one sentence; None when the last try did not fail
+    folder:str|Path, # folder of a run
+)->str:              # one sentence; None when the last try did not fail
     "Why a run failed"
     try: return str(read_json(Path(folder)/'failed.json')['error'])
     except (BadInput, KeyError, TypeError): return None
 
 def keep_failure(
-    folder,    # folder of a run
-    what:str,  # one sentence; empty removes what is there
-)->str:        # the same, 'failed: ' in front
+    folder:str|Path, # folder of a run
+    what:str,        # one sentence; empty removes what is there
+)->str:              # the same, 'failed: ' in front
     "Write or remove `failed.json`, where that is possible; a record that was set aside comes back"
     record, old = Path(folder)/'record.json', Path(folder)/'record.old.json'
     with contextlib.suppress(BadInput, OSError):

@@ -44,9 +44,9 @@ def repo_root(
 
 # %% ../../nbs/lab/repository.ipynb #c9c1f92f
 def root_and_runs(
-    runs=None,  # folder of runs; None is `runs/` in the repository, or here
-    start='.',  # folder to begin in
-)->tuple:       # the repository, or outside of one the installed package; folder of runs
+    runs:str|Path=None, # folder of runs; None is `runs/` in the repository, or here
+    start='.',          # folder to begin in
+)->tuple:               # the repository, or outside of one the installed package; folder of runs
     "Where parameter files are read and runs are kept, in a clone and without one"
     root = _inside(start)
     return root or Path(remember_past.__file__).parent, Path(runs or (root or Path(start).resolve())/'runs')

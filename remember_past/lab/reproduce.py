@@ -153,8 +153,8 @@ def _render(
 def reproduce(
     names=(),             # tables and figures; none is all that the profile has
     profile='quick',      # quick, small or paper
-    device='cpu',         # cpu, cuda or auto
-    runs=None,            # folder of runs; None is `runs/` in the repository, or here
+    device:str='cpu',     # cpu, cuda or auto
+    runs:str|Path=None,   # folder of runs; None is `runs/` in the repository, or here
     fresh:bool=False,     # compute again what is there?
     dry_run:bool=False,   # only say what would be done?
     out=None,             # where to write; None is standard output

@@ -18,11 +18,11 @@ from .yaml_files import read_yaml
 
 # %% ../../nbs/lab/results.ipynb #3e5747ed
 def results(
-    root,         # the repository
-    profile:str,  # quick, small or paper
-    name:str,     # a table or figure
-    runs=None,    # folder of runs; None is `runs/` in the repository
-)->list:          # for each experiment: settings, run (hash), record (or None), state ('done', 'failed: ..' or 'not run')
+    root:str|Path,      # the repository
+    profile:str,        # quick, small or paper
+    name:str,           # a table or figure
+    runs:str|Path=None, # folder of runs; None is `runs/` in the repository
+)->list:                # for each experiment: settings, run (hash), record (or None), state ('done', 'failed: ..' or 'not run')
     "What is known about each experiment of a table or figure"
     runs = Path(runs or Path(root)/'runs')
     known = {r['run']: r for r in find_records([runs, Path(root)/'figures'/profile/'records'])}
@@ -64,8 +64,8 @@ def hand_over(
 
 # %% ../../nbs/lab/results.ipynb #31190a8b
 def paper_numbers(
-    root,   # the repository
-)->dict:    # table1 .. table4, text
+    root:str|Path, # the repository
+)->dict:           # table1 .. table4, text
     "The paper's own numbers"
     return read_yaml(params_path(root, 'published'))
 

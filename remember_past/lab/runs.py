@@ -7,6 +7,7 @@ __all__ = ['Run', 'waits']
 
 # %% ../../nbs/lab/runs.ipynb #00b35025
 import contextlib, hashlib, os, re, time, warnings
+from collections.abc import Callable
 from pathlib import Path
 import torch
 from fastcore.basics import patch
@@ -23,7 +24,7 @@ except ImportError: fcntl = None  # Windows has no flock; `locked` says so
 class Run:
     "One run: settings, and the folder `root/experiment/hash` that they name"
     def __init__(self,
-        root,                # folder of all runs
+        root:str|Path,       # folder of all runs
         experiment:str,      # letters, digits, `-`, `_`
         settings:dict,       # everything the result depends on
         create:bool=True,    # make the folder and write `settings.json`?
@@ -75,9 +76,9 @@ def afresh(self:Run)->bool: # was it begun by `set_aside`, and is it not done ye
 
 @patch
 def finish(self:Run,
-    record:dict,     # the numbers
-    device='cpu',    # torch device that made them
-)->dict:             # the record as written
+    record:dict,                   # the numbers
+    device:str|torch.device='cpu', # torch device that made them
+)->dict:                           # the record as written
     "Write the record, with settings and circumstances, and remove the checkpoints"
     name = dict(experiment=self.experiment, run=self.hash, settings=self.settings)
     now = dict(date=time.strftime('%Y-%m-%d %H:%M'), peak_bytes=peak(device))
@@ -156,7 +157,7 @@ def busy(self:Run)->str:  # number of the process, '?' when it has not said; '' 
 
 # %% ../../nbs/lab/runs.ipynb #bd59298a
 def sweep(
-    runs, # folder of runs
+    runs:str|Path, # folder of runs
 ):
     "Remove what killed processes have left in any run, where nobody works"
     for lock in Path(runs).glob('*/*/lock'):
@@ -186,7 +187,7 @@ def twin(self:Run,
         if other.done and (other.folder/file).exists(): return other.record
 
 def waits(
-    progress, # called with a dict: stage, done, of, loss, seconds_left; or None
-):            # function without arguments, or None
+    progress:Callable, # called with a dict: stage, done, of, loss, seconds_left; or None
+):                     # function without arguments, or None
     "What a run says while another one learns its memory"
     return progress and (lambda: progress(dict(stage='wait', done=0, of=1, loss=None, seconds_left=None)))

@@ -7,6 +7,7 @@ __all__ = ['protocol_of']
 
 # %% ../../nbs/lab/scoring.ipynb #0bccf5bf
 import statistics, time
+from collections.abc import Callable
 from fastcore.basics import patch
 from ..errors import check
 from ..nets import make_net
@@ -46,8 +47,8 @@ def _on_real(
 
 # %% ../../nbs/lab/scoring.ipynb #a94a306c
 def tell_steps(
-    progress,   # see `Distillation.learn`
-)->callable:    # what `evaluate` calls after each step
+    progress:Callable, # see `Distillation.learn`
+)->callable:           # what `evaluate` calls after each step
     "News of the steps of an evaluation, not too often"
     began = shown = time.perf_counter()
     def step(done, of):
@@ -61,10 +62,10 @@ def tell_steps(
 # %% ../../nbs/lab/scoring.ipynb #5e78aa06
 @patch
 def score(self:Distillation,
-    memory:Memory,  # what is scored; None for methods that train on the real training set
-    progress=None,  # see `Distillation.learn`
-    seed:int=None,  # of the fresh networks; None: that of the settings
-)->dict:            # accuracy, mean, std, protocol, seconds
+    memory:Memory,          # what is scored; None for methods that train on the real training set
+    progress:Callable=None, # see `Distillation.learn`
+    seed:int=None,          # of the fresh networks; None: that of the settings
+)->dict:                    # accuracy, mean, std, protocol, seconds
     "Evaluate a memory, or real training images, by the protocol of the settings"
     o, ds, protocol = self.o, self.ds, protocol_of(self.o)
     seed = o['seed'] if seed is None else seed

@@ -17,7 +17,7 @@ from ..evaluate import LOSSES, SCHEDULES
 from ..baselines.methods import PROTOCOLS, TITLES
 from ..memories.overview import known_kinds
 from ..continual.methods import STREAM_LEARNERS
-from ..continual.recall import FRESH
+from ..continual.inner_loop import FRESH
 from ..continual.streams import BENCHMARKS
 from ..queries.images import FORMS
 

@@ -89,7 +89,7 @@ def _content(o): # of a data file that is there; what a record says about one st
 
 def _check_memory(o): # settings that only some memories have
     method, shape = o['method'], o['method'] in _KINDS
-    check(o['start'] == 'noise' or method == 'full' or shape,
+    check(o['start'] == 'noise' or method in ('full', 'dm') or shape,
           f'setting start is {o["start"]!r}, but method {method} has no shared bases; leave it out')
     check(shape or o.get('bits', 32) == 32 and not o.get('soft'),
           f'method {method} keeps numbers of 32 bits and no labels; leave out bits and soft, or choose one of {", ".join(_KINDS)}')

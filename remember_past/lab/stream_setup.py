@@ -7,6 +7,7 @@ __all__ = ['make_streams', 'make_learner', 'passes']
 
 # %% ../../nbs/lab/stream_setup.ipynb #168acd80
 import math
+from pathlib import Path
 import numpy as np, torch
 from ..errors import check
 from ..data.load import pick_device
@@ -17,9 +18,9 @@ from ..continual.recall import Recall
 
 # %% ../../nbs/lab/stream_setup.ipynb #15a58692
 def make_streams(
-    o:dict,          # complete settings
-    data_root=None,  # folder of the data sets, see `load_data`
-)->list:             # a stream for each seed
+    o:dict,                  # complete settings
+    data_root:str|Path=None, # folder of the data sets, see `load_data`
+)->list:                     # a stream for each seed
     "The streams of a run"
     seeds = range(o['seed'], o['seed'] + o['seeds'])
     streams = [make_stream(o['benchmark'], s, data_root, o['data'], o['tasks'], o['per_task'], o['select'],
@@ -31,10 +32,10 @@ def make_streams(
     return streams
 
 def make_learner(
-    o:dict,        # complete settings
-    streams:list,  # from `make_streams`
-    device='cpu',  # where it learns
-):                 # a fresh learner
+    o:dict,                        # complete settings
+    streams:list,                  # from `make_streams`
+    device:str|torch.device='cpu', # where it learns
+):                                 # a fresh learner
     "The learner of a run"
     s, cls = streams[0], STREAM_LEARNERS[o['method']]
     form, closed = stream_net(s.shape, s.n_classes, o['net'], o['width']), None

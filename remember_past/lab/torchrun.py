@@ -6,13 +6,14 @@
 __all__ = ['torchrun']
 
 # %% ../../nbs/lab/torchrun.ipynb #d93569f8
-import io, os, socket
+from collections.abc import Callable
+import io, logging, os, signal, socket, tempfile
 from datetime import timedelta
 import torch, torch.distributed as dist
 from fastcore.basics import patch
 from fastcore.script import Param
 from torch import Tensor
-from ..errors import check
+from ..errors import BadInput, check
 from ..data.load import pick_device
 from ..memory import Memory
 from ..distill import Distiller
@@ -20,7 +21,7 @@ from .console import command, settle
 from .distillation import Distillation, run_distillation
 from .cost import check_budget
 from .learning import load_whitened
-from .own_settings import read_settings
+from .profiles import settings_for
 from .progress import Line
 from .all_settings import settings_help
 from .results import hand_over
@@ -35,7 +36,10 @@ class _RankDistiller(Distiller):
         even = inits % ranks == 0
         check(even, f'{inits} fresh networks an iteration cannot be shared out evenly to {ranks} processes; set inits to a multiple of it')
         J = sum(self.backward(self.outer_loss(self.iteration, i)/inits) for i in range(dist.get_rank(), inits, ranks))
-        for t in [*(p.grad for p in self.memory.parameters()), J]: dist.all_reduce(t)
+        try: [dist.all_reduce(t) for t in [*(p.grad for p in self.memory.parameters()), J]]
+        except RuntimeError as e:
+            why = ' '.join(str(e).split())[:120]
+            raise BadInput(f'the processes of this run have lost each other ({why}); the same command goes on') from None
         return J
 
 # %% ../../nbs/lab/torchrun.ipynb #5e047128
@@ -56,19 +60,30 @@ def _share(
     d.load_state(torch.load(io.BytesIO(sent.cpu().numpy().tobytes()), map_location='cpu', weights_only=True))
 
 # %% ../../nbs/lab/torchrun.ipynb #3bf58485
+_PATIENCE = timedelta(days=7)  # the others wait while rank 0 waits for the lock
+
+def _local_store()->dist.TCPStore:
+    "The store at `MASTER_PORT` where the processes find each other; rank 0 keeps it, and no other machine reaches it"
+    first, port = os.environ['RANK'] == '0', int(os.environ['MASTER_PORT'])
+    if first:
+        with socket.create_server(('127.0.0.1', port)) as s: fd = os.dup(s.fileno())
+    return dist.TCPStore('127.0.0.1', port, None, first, _PATIENCE, wait_for_workers=False, master_listen_fd=fd if first else None)
+
 def _join(
     device='cpu',  # cpu, cuda or auto
 )->str:            # this rank's device
     "Join the processes that torchrun has started; `BadInput` when it has not"
-    how = 'torchrun --nproc-per-node 2 -m remember_past.lab.torchrun KEY=VALUE ..'
-    check('RANK' in os.environ, f'several processes are started by {how}; for one process there is rp_distill')
+    how = 'say how many processes to start, as --ranks 2, or start them with torchrun'
+    check('RANK' in os.environ, f'{how}; for one process there is rp_distill')
     cuda = torch.device(pick_device(device)).type == 'cuda'
     if cuda: torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     has = os.environ.get
     alone = has('LOCAL_WORLD_SIZE') == has('WORLD_SIZE') or has('MASTER_ADDR') in ('localhost', '127.0.0.1')
     loop = next((name for _, name in socket.if_nameindex() if name in ('lo', 'lo0')), None) if hasattr(socket, 'if_nameindex') else None
     if alone and loop: os.environ.setdefault('GLOO_SOCKET_IFNAME', loop)
-    dist.init_process_group('nccl' if cuda else 'gloo', timeout=timedelta(days=7))  # the others wait while rank 0 waits for the lock
+    store = _local_store() if has('MASTER_ADDR') == '127.0.0.1' and has('TORCHELASTIC_USE_AGENT_STORE') != 'True' else None
+    where = dict(store=store, rank=int(has('RANK')), world_size=int(has('WORLD_SIZE')))
+    dist.init_process_group('nccl' if cuda else 'gloo', timeout=_PATIENCE, **where)
     return 'cuda' if cuda else 'cpu'
 
 # %% ../../nbs/lab/torchrun.ipynb #7ab3e0f2
@@ -79,8 +94,8 @@ def _leave():
 
 @patch
 def run(self:_RankDistiller,
-    callback=None,  # see `Distiller.run`
-)->Memory:          # the learned memory, detached; there is no group afterwards
+    callback:Callable=None, # see `Distiller.run`
+)->Memory:                  # the learned memory, detached; there is no group afterwards
     "Outer iterations on all ranks, from the state of rank 0"
     _share(self)
     learned = Distiller.run(self, callback)
@@ -103,27 +118,54 @@ def _on_all_ranks(
     try: d.learn(d.start(), distiller=_RankDistiller)
     except _Nothing: _leave()
 
+# %% ../../nbs/lab/torchrun.ipynb #2f964990
+def _launch(
+    ranks:int,   # how many processes, all on this machine
+    words:list,  # the arguments of each
+):
+    "Start the processes by torchrun and wait for them; ends with the exit code of the first that failed"
+    os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'  # else torchrun keeps another store
+    logging.disable(logging.ERROR)                          # of torchrun; here sentences are ours
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+    with tempfile.TemporaryDirectory() as tmp:
+        alone = ['--local-addr', '127.0.0.1', '--rdzv-backend', 'c10d', '--rdzv-conf', 'store_type=file', '--rdzv-endpoint', f'{tmp}/store']
+        try: main([*alone, '--nproc-per-node', str(ranks), '-m', 'remember_past.lab.torchrun', *words])
+        except ChildFailedError as e:
+            code = e.get_first_failure()[1].exitcode
+            check(code >= 0, f'a process has died of signal {-code}; the same command goes on')
+            raise SystemExit(code) from None
+        except SignalException: raise KeyboardInterrupt from None
+
 # %% ../../nbs/lab/torchrun.ipynb #2f964989
 @command(more=settings_help)
 def torchrun(
-    settings:Param('settings as KEY=VALUE, as data=digits inits=2; the others are the paper\'s', str, nargs='*', opt=False)=None,
+    settings:Param('settings as KEY=VALUE, as data=digits inits=2; others as --help says', str, nargs='*', opt=False)=None,
+    profile:str=None,              # quick, small or paper, as for rp_distill
+    like:str=None,                 # take the settings of a table, as table1
     params:str=None,               # YAML file of settings; pairs on the command line win
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
     runs:str='runs',               # folder of runs, where an interrupted one goes on
+    ranks:int=0,                   # processes to start on this machine; 0: torchrun has started them
 ):
     "Distil one memory on all processes that torchrun has started"
     settle()
-    s, device = read_settings(settings or (), params), _join(device)
+    s, n = settings_for(settings or (), params, profile, like), ranks or int(os.environ.get('WORLD_SIZE', 1))
+    check(s['method'] in ('full', 'bptt', 'bptt_ds'), f'method {s["method"]!r} learns no memory by BPTT; choose full, bptt or bptt_ds')
+    check(n > 0 and s['inits'] % n == 0, f'inits={s["inits"]} cannot be shared out evenly to {n} processes; set it to a multiple')
+    check_budget(s)
+    if ranks and 'RANK' not in os.environ:
+        options = dict(params=params, profile=profile, like=like, out=out, device=device, runs=runs)
+        return _launch(ranks, [*(settings or ()), *(f'--{k}={v}' for k, v in options.items() if v)])
+    device = _join(device)
     try:
-        check(s['method'] in ('full', 'bptt', 'bptt_ds'), f'method {s["method"]!r} learns no memory by BPTT; choose full, bptt or bptt_ds')
-        even = s['inits'] % dist.get_world_size() == 0
-        check(even, f'inits={s["inits"]} cannot be shared out evenly to {dist.get_world_size()} processes; set it to a multiple')
-        check_budget(s)
         line = Line([s])
         if dist.get_rank() == 0: line.start(0)
         record = _on_all_ranks(s, runs, device, line)
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)           # torchrun asks those to end that are ending
         if dist.is_initialized(): dist.destroy_process_group()  # an error has come before the end of the loop
     if not record: return
     line.end(f'{pm((record["mean"], record["std"]))} %')

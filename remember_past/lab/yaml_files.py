@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/lab/yaml_files.ipynb #9b656bd7
 import re
+from pathlib import Path
 import yaml
 from ..errors import BadInput, check
 
@@ -40,8 +41,8 @@ def _parse_yaml(
 
 # %% ../../nbs/lab/yaml_files.ipynb #ba567845
 def read_yaml(
-    path,    # a YAML file
-)->dict:     # its content; an empty file is an empty dictionary
+    path:str|Path, # a YAML file
+)->dict:           # its content; an empty file is an empty dictionary
     "Read a YAML file; `BadInput` when it is missing, damaged, or no dictionary"
     try:
         with open(path, encoding='utf-8') as f: text = f.read(100_001)  # enough for `_parse_yaml` to refuse it

@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from ..errors import check
 from ..data.load import ClassSampler
-from ..nets import fresh_params
+from ..initial_weights import fresh_params
 from ..memory import Memory
 from ..bptt import unroll, end_loss, draw_batches
 from ..train import generator, draw_seed, train_all

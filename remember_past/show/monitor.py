@@ -11,7 +11,8 @@ import torch
 from fastcore.basics import patch
 from ..errors import check
 from .explorer import frontend, png_of
-from .pictures import labels_of, plot_history, show_images
+from .pictures import labels_of, show_images
+from .curves import plot_history
 
 # %% ../../nbs/show/monitor.ipynb #4f1a4218
 class TrainingMonitor:
