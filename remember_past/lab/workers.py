@@ -7,7 +7,7 @@ __all__ = ['serve']
 
 # %% ../../nbs/lab/workers.ipynb #98de93a7
 from collections.abc import Callable
-import contextlib, json, os, queue, signal, subprocess, sys, tempfile, threading, time
+import atexit, contextlib, gc, json, os, queue, signal, subprocess, sys, tempfile, threading, time
 from importlib.util import find_spec
 from pathlib import Path
 import torch
@@ -105,6 +105,7 @@ def outcome(
 # %% ../../nbs/lab/workers.ipynb #cb393607
 def serve():
     "Make the experiments that standard input names until it ends"
+    atexit.register(gc.freeze)  # nobody waits while the collector walks through all of torch once more
     jobs, mine, lock = queue.Queue(), os.fdopen(os.dup(1), 'w'), threading.Lock()
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a script ignore it, and so would their children
