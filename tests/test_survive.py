@@ -13,7 +13,8 @@ from remember_past.lab import workers as W
 from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
 from remember_past.errors import BadInput
-from remember_past.lab.runs import Run, failure, find_records
+from remember_past.lab.runs import Run
+from remember_past.lab.records import failure, find_records
 
 HERE = Path(__file__).resolve().parents[1]
 SMALL = dict(data='digits', whiten='standardize', scale=1, bases=6, width=4, depth=2, inner_steps=4, inner_lr=.1, per_class=4, outer='adam', outer_lr=.02,

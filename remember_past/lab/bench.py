@@ -15,8 +15,10 @@ from ..errors import BadInput, check, nearest
 from ..atomic_files import write_bytes, write_json
 from ..data.load import pick_device
 from ..nets import make_net
-from .runs import Run, find_records, peak
-from .params import repo_root
+from .runs import Run
+from .records import find_records
+from .circumstances import peak
+from .repository import repo_root
 from .arms import ARMS, arms_for, bench_case, case_name, clocked, difference, forward_flops, problem, throughput
 
 # %% ../../nbs/lab/bench.ipynb #00904c12

@@ -16,7 +16,7 @@ from .console import command, settle
 def _described(): # what is known about settings, without importing them
     kept = Path(__file__).with_name('settings.json')
     if kept.exists(): return json.loads(kept.read_text(encoding='utf-8'))
-    from remember_past.lab.settings import described
+    from remember_past.lab.all_settings import described
     return described()
 
 # %% ../../nbs/lab/commands.ipynb #97003a21
@@ -91,13 +91,15 @@ def rp_distill(
     "Distil a data set into a memory file, and score it"
     if list or not (settings or params or profile or like): return print(_listing() if list else _FIRST_STEPS)
     from remember_past.atomic_files import check_writable
-    from remember_past.data.load import data_root, load_data, pick_device, present
-    from remember_past.data.own import own_kind
-    from remember_past.lab.distillation import ON_REAL, check_budget, cost_of, cost_text, run_distillation
+    from remember_past.data.load import data_root, load_data, own_kind, pick_device, present
+    from remember_past.lab.cost import check_budget, cost_of, cost_text
+    from remember_past.lab.learning import ON_REAL
+    from remember_past.lab.distillation import run_distillation
     from remember_past.lab.experiments import run_of, title_of
     from remember_past.lab.profiles import settings_for, settings_text
     from remember_past.lab.progress import Line
-    from remember_past.lab.tables import hand_over, pm
+    from remember_past.lab.results import hand_over
+    from remember_past.lab.tables import pm
     settle()
     s, device = settings_for(settings or (), params, profile, like), str(pick_device(device))
     check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
@@ -109,8 +111,7 @@ def rp_distill(
     if dry_run: print(f'{title_of(s)}{cost_text(cost_of(s, device))}'); return
     check_writable(Path(out).absolute().parent)  # else refused here, before anything is learned
     line, old = Line([s]), run_of(runs, s, create=False).done and not fresh
-    loggers = [] if old else _loggers(log, s['iterations'])
-    line.start(0)
+    loggers = [] if old else _loggers(log, s['iterations']); line.start(0)
     record = run_distillation(s, runs, device, progress=line, fresh=fresh, log=loggers)
     ours = pm((record['mean'], record['std']))
     line.end(f'{ours} %' + f', made {record["date"]}; --fresh makes it again'*old)
@@ -163,7 +164,7 @@ def rp_evaluate(
     "Train fresh networks on what a memory recalls, test them on the real test set"
     from remember_past.data.load import pick_device
     from remember_past.evaluate import evaluate
-    from remember_past.lab.distillation import protocol_of, tell_steps
+    from remember_past.lab.scoring import protocol_of, tell_steps
     from remember_past.lab.progress import Line
     from remember_past.lab.settings import DEFAULTS, check_values
     from remember_past.lab.tables import pm

@@ -18,9 +18,12 @@ from ..distill import thinned
 from ..evaluate import protocol_text
 from remember_past.queries.extrapolation import (images_from, over_sets, seen_sets, small_classifiers, tasks_of,
     unseen_sets)
-from .settings import METHOD_TITLES, Kind
+from .setting_rules import METHOD_TITLES
+from .settings import Kind
 from .runs import Run
-from .distillation import Distillation, load_whitened, protocol_of
+from .distillation import Distillation
+from .learning import load_whitened
+from .scoring import protocol_of
 
 # %% ../../nbs/lab/extrapolation.ipynb #6140289f
 _OF_THE_WHOLE = ('task_classes', 'joint', 'ways', 'combinations', 'seen')  # settings that the memory of a task does not depend on

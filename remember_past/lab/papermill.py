@@ -14,7 +14,8 @@ from ..atomic_files import read_json, write_bytes, write_json
 from ..hashes import canonical
 from .params import read_params
 from .runs import take_lock
-from .tables import files_of, results
+from .publish import files_of
+from .results import results
 from .bench import bench_records
 
 # %% ../../nbs/lab/papermill.ipynb #9e1d7a9d

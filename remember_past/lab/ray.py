@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from ..errors import BadInput
 from ..atomic_files import write_bytes
-from .runs import keep_failure
+from .records import keep_failure
 from .experiments import run_of
 from .progress import Board
 from .workers import NOT_FINISHED, TRIES, cores, make_experiment, outcome

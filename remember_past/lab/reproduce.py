@@ -11,11 +11,16 @@ from pathlib import Path
 from ..errors import check
 from ..atomic_files import check_writable
 from ..data.load import data_root, pick_device, present
-from .runs import find_records, sweep
+from .records import find_records
+from .runs import sweep
 from .experiments import kind_of, titles_of
-from .distillation import cost_text, learning
-from .params import PROFILES, address, choose, in_clone, repo_root, root_and_runs
-from .tables import aligned, bring_back, check_publishable, memory_path, paper_number, pm, publish, paper_numbers, results
+from .cost import cost_text
+from .learning import learning
+from .params import PROFILES, choose, in_clone
+from .repository import address, repo_root, root_and_runs
+from .tables import aligned, pm
+from .publish import bring_back, check_publishable, publish
+from .results import memory_path, paper_number, paper_numbers, results
 from .papermill import execute, figures_folder, notebook_values
 from .workers import Crew, NOT_FINISHED, expected_minutes, make_in_turn
 from .ray import make_on_ray

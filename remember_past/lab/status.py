@@ -10,10 +10,12 @@ import warnings
 from pathlib import Path
 from ..hashes import settings_hash
 from ..data.load import present
-from .runs import Run, failure, find_records
+from .runs import Run
+from .records import failure, find_records
 from .experiments import run_of, titles_of
 from .workers import expected_minutes
-from .params import PROFILES, choose, experiments_of, root_and_runs
+from .params import PROFILES, choose, experiments_of
+from .repository import root_and_runs
 from .tables import aligned
 
 # %% ../../nbs/lab/status.ipynb #7298efd5

@@ -18,11 +18,14 @@ from ..data.load import pick_device
 from ..memory import Memory
 from ..distill import Distiller
 from .console import command, settle
-from .distillation import Distillation, check_budget, load_whitened, run_distillation
+from .distillation import Distillation, run_distillation
+from .cost import check_budget
+from .learning import load_whitened
 from .profiles import settings_for
 from .progress import Line
-from .settings import settings_help
-from .tables import hand_over, pm
+from .all_settings import settings_help
+from .results import hand_over
+from .tables import pm
 
 # %% ../../nbs/lab/torchrun.ipynb #be50f7e0
 class _RankDistiller(Distiller):

@@ -13,10 +13,12 @@ from ..errors import check
 from ..hashes import plain, settings_hash
 from ..data.load import pick_device, present
 from ..memory import Memory
-from .runs import find_records, read_record
+from .records import find_records, read_record
 from .experiments import kind_of
-from .params import choose, experiments_of, root_and_runs
-from .tables import memory_path, pm
+from .params import choose, experiments_of
+from .repository import root_and_runs
+from .results import memory_path
+from .tables import pm
 
 # %% ../../nbs/lab/verify.ipynb #1d7a48bf
 def _published(
