@@ -93,8 +93,7 @@ def rp_distill(
     from remember_past.atomic_files import check_writable
     from remember_past.data.load import data_root, load_data, own_kind, pick_device, present
     from remember_past.lab.cost import check_budget, cost_of, cost_text
-    from remember_past.lab.learning import ON_REAL
-    from remember_past.lab.distillation import run_distillation
+    from remember_past.lab.distillation import ON_REAL, run_distillation
     from remember_past.lab.experiments import run_of, title_of
     from remember_past.lab.profiles import settings_for, settings_text
     from remember_past.lab.progress import Line
