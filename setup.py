@@ -1,10 +1,13 @@
 "Everything the installer needs is in settings.ini, where nbdev reads it too; this file only passes it on."
-import re
+import re, sys
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
+sys.path.insert(0, str(here/'tools'))
+from stubs import write_stubs
 ini = ConfigParser(delimiters=['='])
 ini.read(here/'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
@@ -18,6 +21,12 @@ def long_description():
     at = lambda kind: f'{home}/{kind}/{cfg["branch"]}/'
     text = re.sub(r'(!\[[^]]*\]\()(?!https?:|#)', lambda m: m[1] + at('raw'), readme.read_text(encoding='utf-8'))
     return re.sub(r'(?<!!)(\[[^][]*\]\()(?!https?:|#)', lambda m: m[1] + at('blob'), text)
+
+class WithStubs(build_py):
+    "What `@patch` adds is invisible to type checkers; the wheel's .pyi files show it"
+    def run(self):
+        super().run()
+        if not self.editable_mode: write_stubs(Path(self.build_lib)/cfg['lib_name'])
 
 setup(
     name=cfg['lib_name'],
@@ -41,5 +50,6 @@ setup(
     extras_require={'dev': words('dev_requirements'), 'bench': words('bench_requirements'), 'cluster': words('cluster_requirements'),
                     'hub': words('hub_requirements'), 'log': words('log_requirements')},
     entry_points={'console_scripts': words('console_scripts'), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    cmdclass={'build_py': WithStubs},
     zip_safe=False,
 )

@@ -14,9 +14,9 @@ from .hashes import plain
 
 # %% ../nbs/09_atomic_files.ipynb #fb8f64c1
 def write_bytes(
-    path,        # file to write; its folder is made
-    data:bytes,  # all of its content
-)->Path:         # `path`
+    path:str|Path, # file to write; its folder is made
+    data:bytes,    # all of its content
+)->Path:           # `path`
     "Write a file whole or not at all; `BadInput` when the folder cannot be written"
     path = Path(path)
     tmp = path.with_name(f'.{path.name[:50]}.{os.urandom(4).hex()}.tmp')
@@ -38,7 +38,7 @@ def _write_once(path, tmp, data): # under a temporary name, then by its own
 
 # %% ../nbs/09_atomic_files.ipynb #86be408a
 def check_writable(
-    folder,  # made if it is not there
+    folder:str|Path, # made if it is not there
 ):
     "`BadInput` unless files can be written there; asked before hours of work, and nothing is left behind"
     try:
@@ -49,9 +49,9 @@ def check_writable(
 
 # %% ../nbs/09_atomic_files.ipynb #2fdd06c1
 def write_json(
-    path,  # file to write
-    obj,   # anything `plain` accepts
-)->Path:   # `path`
+    path:str|Path, # file to write
+    obj,           # anything `plain` accepts
+)->Path:           # `path`
     "Write JSON whole or not at all"
     return write_bytes(path, (json.dumps(plain(obj), indent=1, ensure_ascii=False) + '\n').encode())
 
@@ -69,8 +69,8 @@ def parse_json(
 
 # %% ../nbs/09_atomic_files.ipynb #cf4c47cf
 def read_json(
-    path,  # a JSON file
-):         # its content
+    path:str|Path, # a JSON file
+):                 # its content
     "Read a JSON file; `BadInput` where it is missing or damaged"
     try: return parse_json(Path(path).read_text(encoding='utf-8'))
     except OSError as e: raise BadInput(f'cannot read {path} ({e.strerror})') from None
@@ -88,7 +88,7 @@ def _seal(
     return data[a:a+64].decode('latin-1'), hashlib.sha256(data[:a] + b'0'*64 + data[a+64:]).hexdigest()
 
 def write_tensors(
-    path,          # *.safetensors
+    path:str|Path, # *.safetensors
     tensors:dict,  # name to tensor
     head:dict,     # what else to keep: anything JSON takes, and at least one entry
 )->Path:           # `path`
@@ -100,7 +100,7 @@ def write_tensors(
 
 # %% ../nbs/09_atomic_files.ipynb #b1772f04
 def read_tensors(
-    path,             # a safetensors file
+    path:str|Path,    # a safetensors file
     sha256:str=None,  # digest of the whole file, where a record keeps it
 )->tuple:             # header (name to text), tensors (name to tensor)
     "Read header and tensors of a safetensors file; `BadInput` for one that is missing, truncated, changed or something else"
@@ -120,8 +120,8 @@ def read_tensors(
 
 # %% ../nbs/09_atomic_files.ipynb #5fee2e72
 def open_to_others(
-    path,  # a file or folder that exists
-)->str:    # why, in words; '' where it is not
+    path:str|Path, # a file or folder that exists
+)->str:            # why, in words; '' where it is not
     "Could somebody else have written this?"
     if not hasattr(os, 'geteuid'): return ''
     s, mine = os.stat(path), {0, os.geteuid()}

@@ -68,8 +68,8 @@ _INTERRUPTS = [signal.default_int_handler]  # handlers that mean an interrupt: P
 
 # %% ../nbs/checkpoints.ipynb #4a9f3de2
 def write_checkpoint(
-    folder,      # where the checkpoints of one run are kept
-    state:dict,  # tensors, numbers, strings, and lists and dictionaries of them
+    folder:str|Path, # where the checkpoints of one run are kept
+    state:dict,      # tensors, numbers, strings, and lists and dictionaries of them
 ):
     "Keep a state to go on from, whole or not at all; the one before it stays, and an interrupt waits"
     buffer = io.BytesIO(); torch.save(state, buffer)
@@ -93,8 +93,8 @@ def _replace_checkpoint(
 
 # %% ../nbs/checkpoints.ipynb #e7380711
 def read_checkpoint(
-    folder,  # where the checkpoints of one run are kept
-)->dict:     # the state, tensors on the CPU; None when there is none
+    folder:str|Path, # where the checkpoints of one run are kept
+)->dict:             # the state, tensors on the CPU; None when there is none
     "The newest state that is whole, or None"
     folder = Path(folder)
     def content(f):

@@ -6,6 +6,7 @@
 __all__ = ['Distiller', 'thinned', 'distill']
 
 # %% ../nbs/04_distill.ipynb #df94c51f
+from collections.abc import Callable
 import math, time
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
@@ -30,14 +31,14 @@ class Distiller(Resumable):
     "Learns a memory from real images; `step` is one outer iteration"
     by_label = True      # a subclass with labels of another kind sets this False (queries/episodes)
     def __init__(self,
-        memory:Memory,   # where to start; its tensors are learned in place
-        x:Tensor,        # real images (N, C, H, W), whitened as the memory's
-        y:Tensor,        # their labels (N,), 0 … C-1; with `queries` any labels (N, …) that `loss` takes
-        net,             # the network to train inside, e.g. a `ConvNet`, or a function that builds it
-        loss=None,       # function (outputs, targets) -> scalar; None: cross-entropy
-        queries=None,    # function of labels (n, …) -> query vectors (n, d_y); None: labels are class numbers
-        host=False,      # keep the weights of the unroll in the computer's memory, not on the card
-        **settings,      # changes to `OUTER` and `CURRICULUM`
+        memory:Memory,          # where to start; its tensors are learned in place
+        x:Tensor,               # real images (N, C, H, W), whitened as the memory's
+        y:Tensor,               # their labels (N,), 0 … C-1; with `queries` any labels (N, …) that `loss` takes
+        net:nn.Module|Callable, # the network to train inside, e.g. a `ConvNet`, or a function that builds it
+        loss:Callable=None,     # function (outputs, targets) -> scalar; None: cross-entropy
+        queries:Callable=None,  # function of labels (n, …) -> query vectors (n, d_y); None: labels are class numbers
+        host:bool=False,        # keep the weights of the unroll in the computer's memory, not on the card
+        **settings,             # changes to `OUTER` and `CURRICULUM`
     ):
         self.o, classes = outer_settings(settings, memory.d_y if queries is None else None), queries is None and self.by_label
         check_real(memory, x, y, classes)
@@ -179,8 +180,8 @@ def _as_one(callback): # a callback, a list of them, or None -> function of the 
 
 @patch
 def run(self:Distiller,
-    callback=None,  # called with the distiller after each iteration, or a list of such; a true answer stops the loop
-)->Memory:          # the learned memory, detached
+    callback:Callable|list=None, # called with the distiller after each iteration, or a list of such; a true answer stops the loop
+)->Memory:                       # the learned memory, detached
     "Outer iterations until `iterations` are done"
     stop = _as_one(callback)
     while self.iteration < self.o['iterations']:
@@ -208,16 +209,16 @@ def learned(self:Distiller)->Memory: # `distilled` (settings) and `history` (cur
 
 # %% ../nbs/04_distill.ipynb #b43b65b6
 def distill(
-    memory:Memory,   # where to start; left alone
-    x:Tensor,        # real images (N, C, H, W)
-    y:Tensor,        # their labels (N,), or (N, …) with `queries`
-    net,             # the network to train inside, or a function that builds it
-    callback=None,   # called with the distiller after each iteration, or a list of such
-    loss=None,       # function (outputs, targets) -> scalar; None: cross-entropy
-    queries=None,    # function of labels -> query vectors (n, d_y); None: labels are class numbers
-    host=False,      # see `Distiller`
-    **settings,      # changes to `OUTER` and `CURRICULUM`
-)->Memory:           # the learned memory; its `meta` has the settings (`distilled`) and the curve (`history`)
+    memory:Memory,               # where to start; left alone
+    x:Tensor,                    # real images (N, C, H, W)
+    y:Tensor,                    # their labels (N,), or (N, …) with `queries`
+    net:nn.Module|Callable,      # the network to train inside, or a function that builds it
+    callback:Callable|list=None, # called with the distiller after each iteration, or a list of such
+    loss:Callable=None,          # function (outputs, targets) -> scalar; None: cross-entropy
+    queries:Callable=None,       # function of labels -> query vectors (n, d_y); None: labels are class numbers
+    host:bool=False,             # see `Distiller`
+    **settings,                  # changes to `OUTER` and `CURRICULUM`
+)->Memory:                       # the learned memory; its `meta` has the settings (`distilled`) and the curve (`history`)
     "Learn a memory of a data set: Algorithm 1; when it diverges or is interrupted, the exception has the `memory` so far"
     d = Distiller(memory.copy(), x, y, net, loss, queries, host, **settings)
     try: d.run(callback)

@@ -6,12 +6,14 @@
 __all__ = ['PROTOCOL', 'SCHEDULES', 'LOSSES', 'protocol_text', 'accuracy', 'train_nets', 'evaluate']
 
 # %% ../nbs/05_evaluate.ipynb #0728bdb8
+from collections.abc import Callable
 import itertools, math, statistics, time, warnings
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from .errors import check, nearest
 from .data.augment import Augment
+from .data.whiten import Whitening
 from .nets import checked_net
 from .initial_weights import fresh_params
 from .memory import Memory
@@ -68,17 +70,17 @@ def accuracy(
 
 # %% ../nbs/05_evaluate.ipynb #5b8a7527
 def train_nets(
-    net:nn.Module,    # the network's form
-    X:Tensor,         # images to train on (N, C, H, W)
-    Y:Tensor,         # their labels (N,) or soft labels (N, C)
-    x:Tensor,         # test images
-    y:Tensor,         # test labels
-    seed:int=0,       # seed of initialisations, order and augmentation
-    callback=None,    # called with (networks done, accuracies so far)
-    shown:int=None,   # images of an epoch, drawn anew from `X` for each; None: all of `X`
-    step=None,        # called with (steps done, steps of all networks)
-    **protocol,       # changes to `PROTOCOL`
-)->list:              # test accuracy of each network, percent
+    net:nn.Module,          # the network's form
+    X:Tensor,               # images to train on (N, C, H, W)
+    Y:Tensor,               # their labels (N,) or soft labels (N, C)
+    x:Tensor,               # test images
+    y:Tensor,               # test labels
+    seed:int=0,             # seed of initialisations, order and augmentation
+    callback:Callable=None, # called with (networks done, accuracies so far)
+    shown:int=None,         # images of an epoch, drawn anew from `X` for each; None: all of `X`
+    step:Callable=None,     # called with (steps done, steps of all networks)
+    **protocol,             # changes to `PROTOCOL`
+)->list:                    # test accuracy of each network, percent
     "Train fresh networks on one set, test them on another"
     o = _checked(protocol)
     _check_test(X, x, y)
@@ -165,15 +167,15 @@ def _counted(batches, step): # the same batches; `step` is called when the next 
 # %% ../nbs/05_evaluate.ipynb #f61ae987
 def evaluate(
     memory:Memory,    # what to evaluate
-    net,              # the network's form, or a function that builds it; need not be the one it was distilled with
+    net:nn.Module|Callable, # the network's form, or a function that builds it; need not be the one it was distilled with
     x:Tensor,         # test images (N, C, H, W), whitened, or as they were loaded (`raw`)
     y:Tensor,         # test labels (N,)
-    whitening=None,   # the whitening that `x` was given
+    whitening:Whitening=None, # the whitening that `x` was given
     seed:int=0,       # seed of the networks
-    callback=None,    # called with (networks done, accuracies so far)
+    callback:Callable=None, # called with (networks done, accuracies so far)
     scored:str='whole test set', # what `x` is, for the protocol in words
     raw:bool=False,   # is `x` as it was loaded? then the memory's whitening is applied first
-    step=None,        # called with (steps done, steps of all networks)
+    step:Callable=None, # called with (steps done, steps of all networks)
     **protocol,       # changes to `PROTOCOL`
 )->dict:              # accuracy (list, percent), mean, std, protocol (text), seconds
     "Mean and standard deviation of the test accuracy of fresh networks trained on the recalled images"

@@ -124,7 +124,7 @@ def model_card(
 # %% ../nbs/hub.ipynb #b4000014
 def write_pretrained(
     memory,          # a `Memory`
-    folder,          # where to write; made if need be
+    folder:str|Path, # where to write; made if need be
     repo:str=None,   # what `from_pretrained` will call it; None: this folder
 )->Path:             # the folder
     "Write a memory, a picture of it and its card"

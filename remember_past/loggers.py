@@ -6,7 +6,7 @@
 __all__ = ['Logger', 'CSVLogger', 'TensorBoardLogger']
 
 # %% ../nbs/loggers.ipynb #d4000004
-import csv, io
+import contextlib, csv, io
 from pathlib import Path
 import numpy as np, torch
 from .errors import BadInput, check
@@ -53,7 +53,7 @@ def _sheet(memory, most=20): # the first image of each class, as bytes
 class CSVLogger(Logger):
     "Write the numbers to `curve.csv` and the pictures beside it"
     def __init__(self,
-        folder,            # where to write; made if need be
+        folder:str|Path,   # where to write; made if need be
         pictures:int=100,  # iterations from one picture to the next; 0: none
     ):
         super().__init__(pictures)
@@ -82,7 +82,7 @@ class CSVLogger(Logger):
 class TensorBoardLogger(Logger):
     "Write numbers and pictures to a folder that TensorBoard reads"
     def __init__(self,
-        folder,            # of one run; TensorBoard compares the runs of the folder above it
+        folder:str|Path,   # of one run; TensorBoard compares the runs of the folder above it
         pictures:int=100,  # iterations from one picture to the next; 0: none
     ):
         super().__init__(pictures)
@@ -100,3 +100,13 @@ class TensorBoardLogger(Logger):
 
     def picture(self, iteration, image): # see `Logger.picture`
         self.writer.add_image('memory', image, iteration, dataformats='HWC')
+
+# %% ../nbs/loggers.ipynb #d4000021
+def loggers_in(
+    folder:str|Path,   # of one run; made if need be
+    pictures:int=100,  # iterations from one picture to the next; 0: none
+)->list:               # of loggers
+    "A table and pictures, and what TensorBoard reads where its package is installed"
+    loggers = [CSVLogger(folder, pictures)]
+    with contextlib.suppress(BadInput): loggers.append(TensorBoardLogger(folder, pictures))
+    return loggers

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 from .errors import check
 from .data.load import ClassSampler
+from .data.whiten import Whitening
 from .budget import budget, rows_for, smaller
 from .memory_file import ROOM, read_memory, write_memory
 from .hub import find_pretrained, push_pretrained, write_pretrained
@@ -27,13 +28,13 @@ class Memory:
     def __init_subclass__(cls):
         if cls.name: Memory.kinds[cls.name] = cls
     def __init__(self,
-        bases:Tensor,        # bases (K, C, h, w)
-        coefs:Tensor=None,   # addressing matrices (r, d_y, K); None: free images, `K/len(classes)` of each class
-        scale:int=1,         # up-sampling factor from a basis to an image
-        classes:list=None,   # class names in label order; None for queries that are not labels
-        whitening=None,      # the fitted `Standardize` or `ZCA` of the images, or None
-        meta:dict=None,      # settings, accuracy and whatever else should travel with the file
-        labels:Tensor=None,  # learned labels of free images (K, number of classes); None: their class numbers
+        bases:Tensor,             # bases (K, C, h, w)
+        coefs:Tensor=None,        # addressing matrices (r, d_y, K); None: free images, `K/len(classes)` of each class
+        scale:int=1,              # up-sampling factor from a basis to an image
+        classes:list=None,        # class names in label order; None for queries that are not labels
+        whitening:Whitening=None, # the fitted `Standardize` or `ZCA` of the images, or None
+        meta:dict=None,           # settings, accuracy and whatever else should travel with the file
+        labels:Tensor=None,       # learned labels of free images (K, number of classes); None: their class numbers
     ):
         self.bases, self.coefs, self.scale = bases, coefs, scale
         self.classes, self.whitening, self.meta, self.labels = list(classes or []), whitening, dict(meta or {}), labels
@@ -104,15 +105,15 @@ def _xavier(
 
 @patch(cls_method=True)
 def queried(cls:Memory,
-    K:int,             # number of bases
-    floats:int,        # budget, in floats
-    shape:tuple,       # (C, H, W) of an image
-    d_y:int,           # length of a query vector
-    scale:int=2,       # bases are stored `scale` times smaller in height and width
-    seed:int=0,        # seed of the initial tables
-    whitening=None,    # the images' whitening
-    classes:list=None, # class names, where queries are labels
-)->Memory:             # a fresh memory with the r of Eq. 4
+    K:int,                    # number of bases
+    floats:int,               # budget, in floats
+    shape:tuple,              # (C, H, W) of an image
+    d_y:int,                  # length of a query vector
+    scale:int=2,              # bases are stored `scale` times smaller in height and width
+    seed:int=0,               # seed of the initial tables
+    whitening:Whitening=None, # the images' whitening
+    classes:list=None,        # class names, where queries are labels
+)->Memory:                    # a fresh memory with the r of Eq. 4
     "Initialise with noise: bases that are shared by all queries, labels or vectors"
     r = rows_for(K, floats, shape, d_y, scale)
     small, gen = smaller(shape, scale), torch.Generator().manual_seed(seed)
@@ -123,28 +124,28 @@ def queried(cls:Memory,
 # %% ../nbs/02_memory.ipynb #7a35d002
 @patch(cls_method=True)
 def addressed(cls:Memory,
-    K:int,             # number of bases
-    ipc:int,           # budget, in images per class
-    shape:tuple,       # (C, H, W) of an image
-    classes:list,      # class names
-    scale:int=2,       # bases are stored `scale` times smaller in height and width
-    seed:int=0,        # seed of the initial tables
-    whitening=None,    # the images' whitening
-)->Memory:             # a fresh memory with the r of Eq. 4
+    K:int,                    # number of bases
+    ipc:int,                  # budget, in images per class
+    shape:tuple,              # (C, H, W) of an image
+    classes:list,             # class names
+    scale:int=2,              # bases are stored `scale` times smaller in height and width
+    seed:int=0,               # seed of the initial tables
+    whitening:Whitening=None, # the images' whitening
+)->Memory:                    # a fresh memory with the r of Eq. 4
     "Initialise with noise: bases shared by all classes, the paper's full model"
     return cls.queried(K, budget(ipc, shape, len(classes)), shape, len(classes), scale, seed, whitening, classes)
 
 # %% ../nbs/02_memory.ipynb #ea465cd7
 @patch(cls_method=True)
 def per_class(cls:Memory,
-    ipc:int,           # budget, in images per class
-    shape:tuple,       # (C, H, W) of an image
-    classes:list,      # class names
-    scale:int=1,       # images are stored `scale` times smaller, and scale^2 times as many
-    seed:int=0,        # seed of the initial images
-    whitening=None,    # the images' whitening
+    ipc:int,                  # budget, in images per class
+    shape:tuple,              # (C, H, W) of an image
+    classes:list,             # class names
+    scale:int=1,              # images are stored `scale` times smaller, and scale^2 times as many
+    seed:int=0,               # seed of the initial images
+    whitening:Whitening=None, # the images' whitening
     images:Tensor=None,# images to start from, of the stored size, class after class; None: Xavier noise
-)->Memory:             # a fresh memory of free images
+)->Memory:                    # a fresh memory of free images
     "Initialise with free images of each class: a memory with fixed zeros and ones for addresses"
     budget(ipc, shape, len(classes))
     n, small = len(classes)*ipc*scale**2, smaller(shape, scale)
@@ -194,8 +195,8 @@ def copy(self:Memory)->Memory: # with tables of its own, detached
 
 @patch
 def to(self:Memory,
-    device,        # torch device
-)->Memory:         # on `device`; tensors that are there already are shared, not copied
+    device:str|torch.device, # torch device
+)->Memory:                   # on `device`; tensors that are there already are shared, not copied
     "Move the memory to another device"
     coefs = None if self.coefs is None else self.coefs.detach().to(device)
     white = self.whitening.to(device) if self.whitening is not None else None
@@ -210,7 +211,7 @@ def stored(self:Memory)->tuple: # tensors and header entries, by name
 
 @patch
 def save(self:Memory,
-    path,            # file name, usually *.safetensors; its folder is made
+    path:str|Path,   # file name, usually *.safetensors; its folder is made
     extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `load` ignores them
 )->Path:             # the same path
     "Write the memory, its whitening, class names and `meta` to one file, at once or not at all"
@@ -218,7 +219,7 @@ def save(self:Memory,
 
 @patch(cls_method=True)
 def load(cls:Memory,
-    path,            # file written by `Memory.save`
+    path:str|Path,   # file written by `Memory.save`
     sha256:str=None, # digest of the whole file, where a record keeps it; older files carry none of their own
     room:int=ROOM,   # bytes that the images of all its queries may take
 )->Memory:           # the memory with its whitening and `meta`
@@ -233,7 +234,7 @@ def load(cls:Memory,
 # %% ../nbs/02_memory.ipynb #b4000102
 @patch(cls_method=True)
 def from_pretrained(cls:Memory,
-    name,               # a memory of the package, a folder, a file, or OWNER/NAME on the Hub
+    name:str|Path,      # a memory of the package, a folder, a file, or OWNER/NAME on the Hub
     revision:str=None,  # branch, tag or commit on the Hub; None: the newest
     token:str=None,     # for a private repository; None: the one that `hf auth login` stored
     endpoint:str=None,  # address of another Hub; None: the public one, or $HF_ENDPOINT
@@ -243,8 +244,8 @@ def from_pretrained(cls:Memory,
 
 @patch
 def save_pretrained(self:Memory,
-    folder,  # where to write; made if need be
-)->Path:     # the folder
+    folder:str|Path, # where to write; made if need be
+)->Path:             # the folder
     "Write a folder with the memory, a picture of it and its card, as `from_pretrained` and the Hub take it"
     return write_pretrained(self, folder)
 
@@ -270,7 +271,7 @@ def from_images(cls:Memory,
     queries:Tensor=None, # mean query of each class (C, d_y); None: one-hot labels, d_y = C
     scale:int=2,         # bases are stored `scale` times smaller in height and width
     gen:torch.Generator=None, # which images; None: PyTorch's own generator
-    whitening=None,      # the images' whitening
+    whitening:Whitening=None, # the images' whitening
     classes:list=None,   # class names, where queries are labels
 )->Memory:               # with the r of Eq. 4; a class recalls r of its images, as far as K bases and d_y numbers can tell
     "Initialise with principal components of up to 4,000 images, not centred, as bases, and r real images of each class as addresses"
@@ -289,7 +290,7 @@ def from_images(cls:Memory,
 # %% ../nbs/02_memory.ipynb #0ccaa6d5
 @patch
 def check_whitening(self:Memory,
-    whitening,  # the whitening that test images were given, or None
+    whitening:Whitening, # the whitening that test images were given, or None
 ):
     "Raise `BadInput` unless the memory was distilled under the same whitening"
     mine, theirs = ('none' if w is None or w.kind=='none' else w.fingerprint for w in (self.whitening, whitening))

@@ -20,7 +20,7 @@ _FORMAT = 'remember_past memory 1'
 # %% ../nbs/memory_file.ipynb #017290fb
 def write_memory(
     memory,          # a `Memory`
-    path,            # file name, usually *.safetensors; its folder is made
+    path:str|Path,   # file name, usually *.safetensors; its folder is made
     extra:dict=None, # more tensors to keep in the file, by name: `read_tensors` gives them back, `read_memory` ignores them
 )->Path:             # the same path
     "Write a memory, its whitening, class names and `meta` to one file, at once or not at all"
@@ -67,7 +67,7 @@ def _fault(
 ROOM = 2*2**30 # bytes
 
 def read_memory(
-    path,            # file written by `write_memory`
+    path:str|Path,   # file written by `write_memory`
     sha256:str=None, # digest of the whole file, where a record keeps it
     room:int=ROOM,   # bytes that the images of all its queries may take
 )->dict:             # the arguments of `Memory`, or `kind` and what a memory of that kind is restored from

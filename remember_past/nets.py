@@ -49,7 +49,7 @@ def _map_size(
 class ConvNet(nn.Module):
     "The paper's ConvNet: `depth` blocks of `width` channels, then a linear classifier; BadInput when it does not fit"
     def __init__(self,
-        shape,           # channels, height and width of an image
+        shape:tuple,     # channels, height and width of an image
         n_classes:int,   # number of logits
         width:int=128,   # channels of every block; paper: 128
         depth:int=3,     # number of blocks; paper: 3, and 4 for 64x64 images
@@ -89,9 +89,9 @@ def n_params(
 class MLP(nn.Module):
     "A perceptron with ReLU between its layers"
     def __init__(self,
-        shape,               # channels, height and width of an image
-        n_classes:int,       # number of logits
-        widths=(100, 100),   # units of each hidden layer, each 1 or more
+        shape:tuple,             # channels, height and width of an image
+        n_classes:int,           # number of logits
+        widths:tuple=(100, 100), # units of each hidden layer, each 1 or more
     ):
         super().__init__()
         check(n_classes >= 1 and all(w >= 1 for w in widths),
@@ -115,7 +115,7 @@ NETS = ('convnet', 'mlp', 'widenet', 'widemlp', *ADAPTED)
 
 def make_net(
     name:str,       # one of NETS
-    shape,          # channels, height and width of an image
+    shape:tuple,    # channels, height and width of an image
     n_classes:int,  # number of logits
     width:int=128,  # channels of a ConvNet's or WideNet's layers, hidden units of a WideMLP
     depth:int=3,    # blocks of a ConvNet or WideNet

@@ -50,7 +50,7 @@ class Adapted(nn.Module):
     "A torchvision model fitted to small images; its `embed` gives the features below the classifier"
     def __init__(self,
         name:str,       # resnet18, vgg11 or alexnet
-        shape,          # channels, height and width of an image; no side above 64 pixels
+        shape:tuple,    # channels, height and width of an image; no side above 64 pixels
         n_classes:int,  # number of logits
     ):
         super().__init__()
@@ -97,7 +97,7 @@ class _Scaled(nn.Module):
 class WideNet(nn.Module):
     "A ConvNet without normalisation, one convolution in front, each layer `_Scaled`"
     def __init__(self,
-        shape,           # channels, height and width of an image
+        shape:tuple,     # channels, height and width of an image
         n_classes:int,   # number of outputs
         width:int=1024,  # channels of every layer; published: 1024
         depth:int=3,     # convolutions that a 2x2 average pooling follows
@@ -123,7 +123,7 @@ class WideNet(nn.Module):
 class WideMLP(nn.Module):
     "A perceptron with one hidden layer, each layer `_Scaled`"
     def __init__(self,
-        shape,           # channels, height and width of an image
+        shape:tuple,     # channels, height and width of an image
         n_classes:int,   # number of outputs
         width:int=1024,  # hidden units
     ):

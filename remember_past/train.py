@@ -33,7 +33,7 @@ def train(
     X:Tensor,           # images (N, C, H, W)
     Y:Tensor,           # labels (N,) or soft labels (N, C)
     batches,            # image numbers of each step: (T, B), or any iterable of index tensors
-    lr=0.01,            # learning rate, or a list with one for each step
+    lr:float|list=0.01, # learning rate, or a list with one for each step
     momentum:float=0.9, # 0 is plain SGD
     augment=None,       # function of a batch of images, or None
     decay:float=0.,     # weight decay: this times the parameters is added to the gradient
@@ -62,7 +62,7 @@ def train_all(
     X,                  # images (N, C, H, W), the same for all; or a list, for each network its own
     Y,                  # their labels (N,), or a list
     batches:list,       # for each network what `train` takes; equally long, with equal batch sizes
-    lr=0.01,            # learning rate, or a list of one for each step
+    lr:float|list=0.01, # learning rate, or a list of one for each step
     momentum:float=0.9, # 0 is plain SGD
     augment=None,       # for each network a function of a batch, or None
     together:bool=None, # stack them? None: where the step functions can

@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 from remember_past.lab.commands import rp_distill
 from remember_past.lab.params import PROFILES, experiments_of, names_at
-from remember_past.lab.tables import catalogue, gallery, memory_path
+from remember_past.lab.publish import catalogue, gallery
+from remember_past.lab.results import memory_path
 from remember_past.baselines.methods import LEARNERS, PROTOCOLS
 from remember_past.lab.settings import complete, DEFAULTS
-from remember_past.lab.distillation import learning, run_distillation
-from remember_past.lab.runs import find_records
+from remember_past.lab.learning import learning
+from remember_past.lab.distillation import run_distillation
+from remember_past.lab.records import find_records
 from remember_past.hashes import settings_hash
 from remember_past.lab.verify import check_files
 

@@ -5,7 +5,7 @@ from remember_past.lab import arms as A, bench as B
 from remember_past.lab.commands import rp_bench
 from remember_past.errors import BadInput
 from remember_past.nets import make_net, n_params
-from remember_past.lab.runs import find_records
+from remember_past.lab.records import find_records
 from remember_past.atomic_files import write_json
 from remember_past.engine.choose import steps_for
 
@@ -179,9 +179,9 @@ def fake_record(folder, grid='quick'):
 def test_cost_notebook(tmp_path, monkeypatch, measured):
     "The notebook lays a record out, and says of what is not there that it is not"
     from pathlib import Path
-    from remember_past.lab import params
+    from remember_past.lab import repository
     if measured: fake_record(tmp_path/'runs')
-    monkeypatch.setattr(params, 'repo_root', lambda: tmp_path)
+    monkeypatch.setattr(repository, 'repo_root', lambda: tmp_path)
     cells = json.loads((Path(__file__).parents[1]/'nbs'/'paper'/'cost.ipynb').read_text(encoding='utf-8'))['cells']
     ns = {}
     for c in cells:

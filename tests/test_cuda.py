@@ -6,7 +6,7 @@ from remember_past.bptt import unroll
 from remember_past.engine.cuda import captured
 from remember_past.continual.nets import ConvNets, first_weights, stream_net
 from remember_past.lab.settings import complete
-from remember_past.lab.continual import make_learner, make_streams, passes
+from remember_past.lab.stream_setup import make_learner, make_streams, passes
 from remember_past.continual.methods import STREAM_LEARNERS
 from remember_past.lab.experiments import kind_of, run_of
 from remember_past.nets import ConvNet, MLP

@@ -14,7 +14,8 @@ from remember_past.errors import BadInput
 from remember_past.hashes import canonical, digest
 from remember_past.lab import runs as R
 from remember_past.lab.distillation import run_distillation
-from remember_past.lab.runs import Run, find_records, sweep
+from remember_past.lab.runs import Run, sweep
+from remember_past.lab.records import failure, find_records
 from remember_past.lab.settings import check_values, complete
 from remember_past.lab.tables import pm
 from remember_past.lab.verify import claims
@@ -104,7 +105,7 @@ def test_records(tmp_path):
     record = json.loads((run.folder/'record.json').read_text()); record.pop('checksum')
     def read(path):
         for r in find_records(tmp_path): pm([r.get('mean'), r.get('std')])
-        Run(tmp_path, 'cells', settings, create=False), R.failure(run.folder), run.twin(dict, 'memory.safetensors')
+        Run(tmp_path, 'cells', settings, create=False), failure(run.folder), run.twin(dict, 'memory.safetensors')
     for i in range(MUTANTS):
         which = rng.choice(('record.json', 'record.json', 'settings.json', 'failed.json')); path = run.folder/which
         old = path.read_bytes() if path.exists() else b''

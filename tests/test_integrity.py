@@ -12,8 +12,9 @@ from remember_past.data.whiten import fit_whitening
 from remember_past.engine.choose import steps_for
 from remember_past.errors import BadInput
 from remember_past.lab.episodes import _Row, _part_settings
-from remember_past.lab.params import read_settings
-from remember_past.lab.runs import Run, find_records
+from remember_past.lab.own_settings import read_settings
+from remember_past.lab.runs import Run
+from remember_past.lab.records import find_records
 from remember_past.lab.settings import complete
 from remember_past.memory import Memory
 from remember_past.nets import ConvNet

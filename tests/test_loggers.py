@@ -3,7 +3,8 @@ import json, subprocess, sys, types
 from pathlib import Path
 import numpy as np, pytest
 from remember_past.all import ConvNet, Memory, distill, tiny
-from remember_past.loggers import CSVLogger, TensorBoardLogger
+from remember_past.lab.commands import rp_distill
+from remember_past.loggers import CSVLogger, Logger, TensorBoardLogger
 
 top = Path(__file__).resolve().parents[1]
 ds = tiny()
@@ -45,4 +46,28 @@ def test_ten_lines(service, monkeypatch, tmp_path):
     cells = [''.join(c['source']) for c in json.loads((top/'nbs/howto/watch_a_run.ipynb').read_text())['cells']]
     cell = next(c for c in cells if f'import {service}' in c).split('```python\n')[1].split('```')[0]
     assert len(cell.strip().splitlines()) <= 12
-    exec(cell, dict(start=start, ds=ds, net=net, settings=fast, distill=distill))
+    exec(cell, dict(start=start, ds=ds, net=net, settings=fast, distill=distill, Logger=Logger))
+    if service == 'wandb': assert list((tmp_path/'wandb').glob('offline-run-*/run-*.wandb')); return
+    import mlflow
+    run, = mlflow.MlflowClient().search_runs(['0'])
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, 'loss')
+    assert [m.step for m in history] == list(range(12)) and run.data.params['inner_steps'] == '5'
+    kept = {f.path for f in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+    assert {'memory.safetensors', 'images'} <= kept, kept
+
+
+SMALL = 'data=digits whiten=standardize scale=1 bases=6 width=4 depth=2 inner_steps=3 per_class=4 iterations=20 real_per_class=4 eval_nets=1 eval_epochs=1'.split()
+
+@pytest.mark.parametrize('method', ['full', 'dm'])
+def test_from_the_command_line(tmp_path, capsys, method):
+    "`rp_distill --log` leaves a row for each iteration and ten pictures, of the paper's method and of a compared one; a reused result says that it logged nothing"
+    words = [*SMALL, f'method={method}']
+    rp_distill(words, out=str(tmp_path/'m.safetensors'), runs=str(tmp_path/'runs'), log=str(tmp_path/'log'))
+    assert 'curve.csv and pictures of the memory' in capsys.readouterr().out
+    rows = (tmp_path/'log'/'curve.csv').read_text().splitlines()
+    assert rows[0].startswith('iteration,loss,grad_norm') and [int(r.split(',')[0]) for r in rows[1:]] == list(range(20))
+    assert [p.name for p in sorted((tmp_path/'log').glob('memory-*.png'))] == [f'memory-{i:06}.png' for i in [*range(0, 20, 2), 19]]
+    if 'tensorboard' in sys.modules: assert list((tmp_path/'log').glob('events.out.tfevents*'))
+    rp_distill(words, out=str(tmp_path/'m.safetensors'), runs=str(tmp_path/'runs'), log=str(tmp_path/'again'))
+    assert 'nothing was logged' in capsys.readouterr().out and not (tmp_path/'again').exists()
+    with pytest.raises(SystemExit): rp_distill(words, out=str(tmp_path/'m.safetensors'), runs=str(tmp_path/'runs'), log=str(tmp_path/'m.safetensors'))

@@ -7,7 +7,7 @@ from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
 from remember_past.lab.experiments import kind_of
 from remember_past.memory import Memory
-from remember_past.lab.runs import find_records
+from remember_past.lab.records import find_records
 from remember_past.hashes import settings_hash
 from remember_past.train import draw_seed, generator
 

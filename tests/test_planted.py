@@ -5,7 +5,7 @@ import pytest
 from remember_past.engine import native as N
 from remember_past.errors import BadInput
 from remember_past.lab import workers as W
-from remember_past.lab.params import repo_root
+from remember_past.lab.repository import repo_root
 
 ROOT, NOBODY = hasattr(os, 'geteuid') and os.geteuid() == 0, 65534
 needs_compiler = pytest.mark.skipif(not N._compiler(), reason='there is no C++ compiler here')

@@ -5,6 +5,7 @@ import pytest
 from remember_past.lab import commands as V
 from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
+from remember_past.lab.profiles import settings_for
 from remember_past.memory import Memory
 from remember_past.lab.runs import Run
 from remember_past.atomic_files import write_bytes
@@ -53,11 +54,11 @@ def environment(): return {k: v for k, v in os.environ.items() if k not in ('IN_
 
 
 def test_two_ranks_are_one_process_with_two_inits(tmp_path):
-    "gloo, two ranks with one fresh network each: the memory of one process with both, to float error; every rank ends in order"
-    out, words = tmp_path/'two.safetensors', [*PAIRS, '--runs', tmp_path/'two', '--out']
+    "gloo, two ranks with one fresh network each, by settings over a profile: the memory of one process with both, to float error; every rank ends in order"
+    out, words = tmp_path/'two.safetensors', [*PAIRS, '--profile', 'quick', '--runs', tmp_path/'two', '--out']
     code, said = by_torchrun(*words, out)
     assert code == 0, said
-    one = run_distillation(complete(**SMALL | dict(inits=2)), tmp_path/'one')
+    one = run_distillation(settings_for(PAIRS, profile='quick'), tmp_path/'one')
     a, b = Memory.load(out), Memory.load(tmp_path/'one'/'cells'/one['run']/'memory.safetensors')
     for x, y in zip(a.parameters(), b.parameters()): assert (x-y).abs().max() < 1e-6
     assert json.loads((tmp_path/'two'/'cells'/one['run']/'record.json').read_text())['settings'] == one['settings']

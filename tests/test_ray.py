@@ -9,7 +9,8 @@ pytest.importorskip('ray', reason="Ray is not installed: pip install 'remember_p
 from remember_past.errors import BadInput
 from remember_past.lab import workers as W
 from remember_past.lab.ray import make_on_ray
-from remember_past.lab.runs import Run, find_records
+from remember_past.lab.runs import Run
+from remember_past.lab.records import find_records
 from remember_past.lab.settings import complete
 from test_survive import SMALL, holders, memories, numbers, one_thread, wait_for
 

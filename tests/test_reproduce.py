@@ -5,7 +5,7 @@ import pytest, torch
 from remember_past.lab import commands as R
 from remember_past.lab.papermill import store_outputs
 from remember_past.lab.reproduce import reproduce
-from remember_past.lab.tables import memory_path
+from remember_past.lab.results import memory_path
 from remember_past.memory import Memory
 
 HERE = Path(__file__).resolve().parents[1]

@@ -2,7 +2,8 @@
 import os, signal, subprocess, sys, threading, warnings
 import pytest
 from remember_past.errors import BadInput
-from remember_past.lab.runs import Run, find_records, read_record
+from remember_past.lab.runs import Run
+from remember_past.lab.records import find_records, read_record
 from remember_past.atomic_files import write_bytes, write_json
 from remember_past.hashes import settings_hash
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from remember_past.errors import BadInput
 from remember_past.lab.experiments import kind_named, kind_of
-from remember_past.lab.settings import complete, schema_named, settings_help
+from remember_past.lab.settings import complete, schema_named
+from remember_past.lab.all_settings import settings_help
 
 HERE = Path(__file__).resolve().parents[1]
 KINDS = 'distillation', 'extrapolation', 'images', 'continual'

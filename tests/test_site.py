@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat, pytest, yaml
-from remember_past.lab.tables import results
+from remember_past.lab.results import results
 
 top = Path(__file__).resolve().parent.parent
 nbs = top/'nbs'

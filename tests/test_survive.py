@@ -13,13 +13,14 @@ from remember_past.lab import workers as W
 from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
 from remember_past.errors import BadInput
-from remember_past.lab.runs import Run, failure, find_records
+from remember_past.lab.runs import Run
+from remember_past.lab.records import failure, find_records
 
 HERE = Path(__file__).resolve().parents[1]
 SMALL = dict(data='digits', whiten='standardize', scale=1, bases=6, width=4, depth=2, inner_steps=4, inner_lr=.1, per_class=4, outer='adam', outer_lr=.02,
              real_per_class=8, iterations=12, eval_nets=2, eval_epochs=3, eval_lr=.1)
 KILLS = int(os.environ.get('REMEMBER_PAST_KILLS', 20))
-LONG = SMALL | dict(iterations=20*max(20, KILLS), inner_steps=8)
+LONG = SMALL | dict(iterations=max(400, 8*KILLS), inner_steps=8)
 
 
 def cells(n, **changes): return [dict(settings=complete(**SMALL | changes, seed=s)) for s in range(n)]

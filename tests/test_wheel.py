@@ -1,5 +1,5 @@
 "The built wheel in an environment of its own, outside the repository: all commands answer there, and a memory of MNIST comes along"
-import email, os, shutil, subprocess, sys, sysconfig, zipfile
+import ast, email, os, shutil, subprocess, sys, sysconfig, zipfile
 from pathlib import Path
 import pytest
 
@@ -14,6 +14,7 @@ def wheel(tmp_path_factory):
     for f in needed: shutil.copy(top/f, home)
     shutil.copytree(top/'remember_past', home/'remember_past', symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
     shutil.copytree(top/'nbs'/'paper'/'params', home/'nbs'/'paper'/'params')
+    (home/'tools').mkdir(); shutil.copy(top/'tools'/'stubs.py', home/'tools')
     got = subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-index', '--no-build-isolation', '-w', home/'dist', home],
                          capture_output=True, text=True)
     if got.returncode: pytest.skip(f'a wheel cannot be built here: {got.stderr.strip().splitlines()[-1][:200]}')
@@ -52,6 +53,18 @@ def test_what_it_carries(wheel):
     assert {'Repository', 'Documentation', 'Issues', 'Changelog'} <= {*urls} and urls['Issues'].startswith(urls['Repository'])
     assert 'Typing :: Typed' in page.get_all('Classifier') and {'hub', 'log', 'dev'} <= {*page.get_all('Provides-Extra')}
     assert '](nbs/' not in page.get_payload() and f'{urls["Repository"]}/raw/main/nbs/images/idea.png' in page.get_payload()
+
+
+def test_types(wheel):
+    "Each module has a .pyi that Python can read; methods that fastcore patches in stand inside their classes, and what a reader calls has types"
+    with zipfile.ZipFile(wheel) as z: stubs = {n: ast.parse(z.read(n)) for n in z.namelist() if n.endswith('.pyi')}
+    assert {f'remember_past/{m}.pyi' for m in ('all', '__init__', 'memory', 'distill', 'lab/settings')} <= {*stubs}
+    classes = {c.name: {f.name: ast.unparse(f) for f in c.body if isinstance(f, ast.FunctionDef)} for t in stubs.values() for c in t.body if isinstance(c, ast.ClassDef)}
+    from remember_past.all import Dataset, Distiller, Memory
+    for c in Memory, Dataset, Distiller:
+        lacking = {n for n, f in vars(c).items() if callable(f) or isinstance(f, (property, classmethod))} - {*classes[c.__name__]} - {'__class_getitem__'}
+        assert not [n for n in lacking if not n.startswith('_')], (c, lacking)
+    assert '@property' in classes['Memory']['floats'] and '@classmethod' in classes['Memory']['addressed'] and classes['Memory']['recall'].startswith('def recall(self, y: Tensor | None=...) -> tuple')
 
 
 def test_a_memory_anywhere(elsewhere):

@@ -52,7 +52,7 @@ def render():
 def described():
     "What `rp_distill --help` and `--list` say, so that they need not import the schema"
     sys.path.insert(0, str(top))
-    from remember_past.lab.settings import described
+    from remember_past.lab.all_settings import described
     return json.dumps(described(), indent=1, ensure_ascii=False) + '\n'
 
 if __name__ == '__main__':

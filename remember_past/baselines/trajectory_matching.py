@@ -6,6 +6,7 @@
 __all__ = ['TrajectoryMatching']
 
 # %% ../../nbs/baselines/trajectory_matching.ipynb #abf19db9
+from collections.abc import Callable
 import warnings
 import torch
 from pathlib import Path
@@ -121,12 +122,12 @@ class TrajectoryMatching(Learner):
         every=1)                              # keep the student's weights every so many steps, recompute the others
 
     def __init__(self,
-        memory:Memory,   # where to start; its tensors are learned in place
-        x:Tensor,        # real images (N, C, H, W), whitened as the memory's
-        y:Tensor,        # their labels (N,), 0 … C-1
-        net:nn.Module,   # the network's form
-        folder=None,     # where trajectories are kept; None: in memory only
-        **settings,      # changes to the method's `settings`
+        memory:Memory,        # where to start; its tensors are learned in place
+        x:Tensor,             # real images (N, C, H, W), whitened as the memory's
+        y:Tensor,             # their labels (N,), 0 … C-1
+        net:nn.Module,        # the network's form
+        folder:str|Path=None, # where trajectories are kept; None: in memory only
+        **settings,           # changes to the method's `settings`
     ):
         super().__init__(memory, x, y, net, **settings)
         o = self.o
@@ -217,8 +218,8 @@ def update(self:TrajectoryMatching, gen:torch.Generator)->dict: # loss, grad_nor
 # %% ../../nbs/baselines/trajectory_matching.ipynb #442668ed
 @patch
 def run(self:TrajectoryMatching,
-    callback=None,  # called with the learner after each iteration; a true answer stops the loop
-)->Memory:          # the learned memory; its `meta` holds the student's `lr`
+    callback:Callable=None, # called with the learner after each iteration; a true answer stops the loop
+)->Memory:                  # the learned memory; its `meta` holds the student's `lr`
     "Iterations until `iterations` are done"
     m = super(TrajectoryMatching, self).run(callback)
     m.meta = {**m.meta, 'lr': self.lr.item()}

@@ -24,14 +24,14 @@ class StreamLearner:
     task_free = True                         # predicts without the task, on a shared head
 
     def __init__(self,
-        nets,          # `Nets` or `ConvNets`
-        seeds,         # one for each network of the stack
-        shape,         # of a sample
-        T:int,         # tasks that will come
-        capacity:int,  # samples that fit the budget
-        init=None,     # see `first_weights`; None: the class's own
-        device='cpu',  # where weights and samples lie; random numbers are drawn on the CPU
-        **settings,    # changes to the class's `settings`
+        nets,                          # `Nets` or `ConvNets`
+        seeds,                         # one for each network of the stack
+        shape:tuple,                   # of a sample
+        T:int,                         # tasks that will come
+        capacity:int,                  # samples that fit the budget
+        init=None,                     # see `first_weights`; None: the class's own
+        device:str|torch.device='cpu', # where weights and samples lie; random numbers are drawn on the CPU
+        **settings,                    # changes to the class's `settings`
     ):
         for k in settings: check(k in self.settings, f'{type(self).__name__} has no setting {k!r}; {nearest(k, self.settings)}')
         self.nets, self.seeds, self.shape, self.T, self.capacity = nets, list(seeds), tuple(shape), T, capacity

@@ -21,7 +21,7 @@ from ..train import generator
 
 # %% ../../nbs/continual/nets.ipynb #d340f461
 def stream_net(
-    shape,           # channels, height, width of a sample
+    shape:tuple,     # channels, height, width of a sample
     n_classes:int,   # outputs
     name:str='mlp',  # 'mlp' or 'pc_cnn'
     width:int=None,  # units of the hidden layers, or channels; None: 100 or 160

@@ -410,7 +410,7 @@ def learned(self:Recall)->dict: # settings
 
 @patch
 def save(self:Recall,
-    path,      # *.safetensors
+    path:str|Path, # *.safetensors
     stream:str='', # what was streamed, in words
 )->Path:       # the same
     "Write the finished memories of all seeds"
@@ -425,7 +425,7 @@ def save(self:Recall,
 
 @patch
 def restore(self:Recall,
-    path,      # written by `save`
+    path:str|Path, # written by `save`
     stream:str='', # what was streamed
 )->Recall:     # itself
     "Take the memories of a file for those of the finished tasks; BadInput for those of other settings or another stream"

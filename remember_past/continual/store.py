@@ -18,8 +18,8 @@ class Store:
     def __init__(self,
         n:int,      # seeds
         M:int,      # samples that fit
-        shape,      # channels, height, width of a sample
-        device='cpu', # where they lie
+        shape:tuple, # channels, height, width of a sample
+        device:str|torch.device='cpu', # where they lie
     ):
         self.x = torch.zeros(n, M, *shape, device=device)
         self.y, self.t = torch.zeros(2, n, M, dtype=torch.long, device=device)

@@ -6,6 +6,7 @@
 __all__ = ['BENCHMARKS', 'Stream', 'make_stream']
 
 # %% ../../nbs/continual/streams.ipynb #fb5b807d
+from pathlib import Path
 import functools
 from dataclasses import dataclass
 import numpy as np, torch
@@ -222,16 +223,16 @@ def _class_groups(
 
 # %% ../../nbs/continual/streams.ipynb #52da8d6a
 def make_stream(
-    benchmark:str,     # a key of `BENCHMARKS`
-    seed:int,          # of tasks, samples, their order and their augmentation
-    data_root=None,    # folder of the data sets, see `load_data`
-    data:str=None,     # data set; None: mnist, or cifar100 for that benchmark
-    tasks:int=None,    # T; None: the benchmark's
-    per_task:int=None, # samples of a task; None: the benchmark's
-    select:bool=False, # test on a tenth of the training set, which then is not streamed
-    batch:int=10,      # samples handed out at a time
-    share:int=None,    # samples a task may keep; None: the benchmark's
-)->Stream:             # nothing is made until it is asked for
+    benchmark:str,           # a key of `BENCHMARKS`
+    seed:int,                # of tasks, samples, their order and their augmentation
+    data_root:str|Path=None, # folder of the data sets, see `load_data`
+    data:str=None,           # data set; None: mnist, or cifar100 for that benchmark
+    tasks:int=None,          # T; None: the benchmark's
+    per_task:int=None,       # samples of a task; None: the benchmark's
+    select:bool=False,       # test on a tenth of the training set, which then is not streamed
+    batch:int=10,            # samples handed out at a time
+    share:int=None,          # samples a task may keep; None: the benchmark's
+)->Stream:                   # nothing is made until it is asked for
     "Make the stream of a benchmark; BadInput for what cannot be"
     check(benchmark in BENCHMARKS, f'there is no benchmark {benchmark!r}; {nearest(benchmark, BENCHMARKS)}')
     o = BENCHMARKS[benchmark]

@@ -44,11 +44,11 @@ class Augment:
 # %% ../../nbs/data/augment.ipynb #4ebc4585
 @patch
 def draw(self:Augment,
-    n:int,                # number of images that will be changed
-    gen:torch.Generator,  # the only source of randomness; one on the CPU keeps a GPU from waiting
-    shared:bool=True,     # one parameter for the whole batch, or one for each image
-    device='cpu',         # where the images will be
-)->dict:                  # the operation `op`, and `u`: 1 x 3 or n x 3 numbers in [0, 1)
+    n:int,                         # number of images that will be changed
+    gen:torch.Generator,           # the only source of randomness; one on the CPU keeps a GPU from waiting
+    shared:bool=True,              # one parameter for the whole batch, or one for each image
+    device:str|torch.device='cpu', # where the images will be
+)->dict:                           # the operation `op`, and `u`: 1 x 3 or n x 3 numbers in [0, 1)
     "Draw one operation and its parameters, ready for `apply`"
     if not self.ops: return dict(op='', u=torch.empty(1, 0, device=device))
     op = torch.randint(len(self.ops), (1,), generator=gen, device=gen.device).item()

@@ -35,11 +35,11 @@ class Dataset:
 _PARTS = ('train', 'val', 'test')  # the order in which the three always stand
 
 def tiny(
-    n_classes:int=3,    # number of classes
-    n:int=20,           # images per class; a tenth of them (at least 1, if n > 1) is for validation, and n more are the test set
-    shape=(1, 8, 8),    # channels, height, width
-    seed:int=0,         # another seed, other blobs
-)->Dataset:             # values in [0, 1]
+    n_classes:int=3,       # number of classes
+    n:int=20,              # images per class; a tenth of them (at least 1, if n > 1) is for validation, and n more are the test set
+    shape:tuple=(1, 8, 8), # channels, height, width
+    seed:int=0,            # another seed, other blobs
+)->Dataset:                # values in [0, 1]
     "Generate a data set: each class is one random pattern under noise"
     g = torch.Generator().manual_seed(seed)
     centres = torch.rand(n_classes, 1, *shape, generator=g)
@@ -77,8 +77,8 @@ def pick_device(
 
 @patch
 def to(self:Dataset,
-    device,    # a torch device or its name
-)->Dataset:    # the data set there
+    device:str|torch.device, # a torch device or its name
+)->Dataset:                  # the data set there
     "Move all tensors of the data set to `device`"
     move = {f'{a}_{p}': getattr(self, f'{a}_{p}').to(device) for p in _PARTS for a in 'xy'}
     return replace(self, **move)

@@ -70,8 +70,8 @@ def _read_npz(
 
 # %% ../../nbs/data/files.ipynb #2847c58d
 def data_root(
-    root=None,  # a folder; left out: $REMEMBER_PAST_DATA, else ~/.cache/remember_past
-)->Path:        # the folder, which need not exist yet
+    root:str|Path=None, # a folder; left out: $REMEMBER_PAST_DATA, else ~/.cache/remember_past
+)->Path:                # the folder, which need not exist yet
     "Find the folder of the data sets"
     return Path(root or os.environ.get('REMEMBER_PAST_DATA') or '~/.cache/remember_past').expanduser()
 
@@ -124,9 +124,9 @@ DATA_NAMES = dict(  # for people
 
 # %% ../../nbs/data/files.ipynb #afcc1856
 def present(
-    name:str,   # one of `DATASETS`, or a path of your own
-    root=None,  # the folder of the data sets
-)->bool:        # can it be loaded without a download?
+    name:str,           # one of `DATASETS`, or a path of your own
+    root:str|Path=None, # the folder of the data sets
+)->bool:                # can it be loaded without a download?
     "Tell whether the files of a data set are already here"
     root = data_root(root)
     if name == 'digits': return True

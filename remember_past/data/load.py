@@ -7,6 +7,8 @@ __all__ = ['from_arrays', 'load_data']
 
 # %% ../../nbs/data/load.ipynb #45c636a9
 from pathlib import Path
+import numpy as np, torch
+from torch import Tensor
 from ..errors import check
 from .arrays import split_arrays
 from .own import own_kind, read_own
@@ -15,30 +17,30 @@ from .dataset import ClassSampler, Dataset, pick_device, tiny  # those not used 
 
 # %% ../../nbs/data/load.ipynb #b2cd3e41
 def from_arrays(
-    x_train,        # training images: N x H x W, N x H x W x C or N x C x H x W; uint8 or float
-    y_train,        # their labels: whole numbers from 0 or from 1, or words
-    x_test=None,    # test images of the same size; left out: a fifth of each class is set aside
-    y_test=None,    # their labels
-    classes=None,   # class names; left out: the labels that occur, as words
-    name='own',     # what the data set is called
-    val=0.1,        # fraction of each class held out for validation; 0 for none
-    seed=0,         # which images those are
-    held=None,      # the images held out, N booleans, where that is settled already
-    note='',        # what is to be said about the images
-)->Dataset:         # on the CPU
+    x_train:np.ndarray|Tensor,     # training images: N x H x W, N x H x W x C or N x C x H x W; uint8 or float
+    y_train:np.ndarray|Tensor,     # their labels: whole numbers from 0 or from 1, or words
+    x_test:np.ndarray|Tensor=None, # test images of the same size; left out: a fifth of each class is set aside
+    y_test:np.ndarray|Tensor=None, # their labels
+    classes:list=None,             # class names; left out: the labels that occur, as words
+    name:str='own',                # what the data set is called
+    val:float=0.1,                 # fraction of each class held out for validation; 0 for none
+    seed:int=0,                    # which images those are
+    held=None,                     # the images held out, N booleans, where that is settled already
+    note:str='',                   # what is to be said about the images
+)->Dataset:                        # on the CPU
     "Make a data set from arrays; raise `BadInput` if something doesn't fit together"
     return Dataset(name, *split_arrays(x_train, y_train, x_test, y_test, classes, name, val, seed, held, note))
 
 # %% ../../nbs/data/load.ipynb #2dc1d3fb
 def load_data(
-    name,              # one of `DATASETS`; or a folder, a .csv or an .npz file; or anything that gives (image, label)
-    root=None,         # the folder of the data sets, see `data_root`; for a table in memory the folder of its paths
-    val:float=0.1,     # fraction of each class held out for validation; 0 for none
-    seed:int=0,        # which images those are
-    device='cpu',      # where the tensors go, see `pick_device`
-    size:int=None,     # height and width to scale images of your own to
-    test=None,         # the test part, where `name` is an object without one
-)->Dataset:            # images in [0, 1], except floats of your own
+    name,                          # one of `DATASETS`; or a folder, a .csv or an .npz file; or anything that gives (image, label)
+    root:str|Path=None,            # the folder of the data sets, see `data_root`; for a table in memory the folder of its paths
+    val:float=0.1,                 # fraction of each class held out for validation; 0 for none
+    seed:int=0,                    # which images those are
+    device:str|torch.device='cpu', # where the tensors go, see `pick_device`
+    size:int=None,                 # height and width to scale images of your own to
+    test=None,                     # the test part, where `name` is an object without one
+)->Dataset:                        # images in [0, 1], except floats of your own
     "Load a data set by name, or your own from wherever it is; raise `BadInput` if it can't be loaded"
     device, path = pick_device(device), isinstance(name, (str, Path))
     check(test is None or not path, 'a test part of its own goes with an object in memory; put the images of a folder into test/')

@@ -119,7 +119,7 @@ def check_codes(
 def pack_matrix(
     W:Tensor,     # whitening matrix, D x D, float64
     S:Tensor,     # covariance of unit images, D x D, float64; or a factor of it D x n, n < D
-    shape,        # channels, height, width; their product is D
+    shape:tuple,  # channels, height, width; their product is D
     tol:float,    # largest relative error on training images
 )->tuple:         # numbers (the constant c and the error reached), and tensors: colour axes, energies, diagonal, compressed codes
     "Pack a whitening matrix within a relative error on the training images"
@@ -137,7 +137,7 @@ def pack_matrix(
 # %% ../../nbs/data/pack.ipynb #6d49ed9a
 def unpack_matrix(
     tensors:dict,  # colour, energy, diagonal and codes, as `pack_matrix` gives them
-    shape,         # channels, height, width
+    shape:tuple,   # channels, height, width
     c:float,       # the constant of the rounding
 )->Tensor:         # D x D, float32, on the CPU
     "Rebuild a whitening matrix from its packed form"

@@ -31,8 +31,8 @@ def state(self:Whitening)->tuple:  # numbers (a dict for JSON, with the kind) an
 
 @patch
 def to(self:Whitening,
-    device,       # a torch device or its name
-)->Whitening:     # the same whitening there
+    device:str|torch.device, # a torch device or its name
+)->Whitening:                # the same whitening there
     "Move the tensors to `device`; `apply` and `invert` follow the images in any case"
     return type(self)(self.numbers, {k: v.to(device) for k, v in self.tensors.items()})
 

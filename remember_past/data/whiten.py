@@ -12,23 +12,27 @@ from torch import Tensor
 from ..errors import BadInput, check, nearest
 from .pack import check_codes
 from .standardize import Standardize, Whitening
+from .ticking import ticking
+from .cosine import CosineZCA
 from .zca import ZCA  # these three are at home there, and found here too
 from .released_whitening import PixelZCA, _dc_constants
 
 # %% ../../nbs/data/whiten.ipynb #bbdd582b
-WHITENINGS = dict(none=Whitening, standardize=Standardize, zca=ZCA, dc=Standardize, kornia=PixelZCA)
+WHITENINGS = dict(none=Whitening, standardize=Standardize, zca=ZCA, cosine=CosineZCA, dc=Standardize, kornia=PixelZCA)
 
 def fit_whitening(
-    kind:str,         # 'none', 'standardize' or 'zca'; 'dc' and 'kornia' are those of the DC family and of trajectory matching
+    kind:str,         # 'none', 'standardize', 'zca' or 'cosine'; 'dc' and 'kornia' are the DC family's and trajectory matching's
     x:Tensor,         # training images, N x C x H x W
     reg:float=0.1,    # regulariser of ZCA, in units of the mean eigenvalue; of kornia's, on pixels from 0 to 1
     data:str=None,    # name of the data set; only dc asks for it
+    quiet:bool=False, # say nothing on a line of its own, however long it takes?
 )->Whitening:
     "Fit the whitening of that name on training images"
     check(kind in WHITENINGS, f'Unknown whitening {kind!r}: {nearest(kind, WHITENINGS)}')
     if kind == 'dc': return _dc_constants(x, data)
-    if kind in ('zca', 'kornia'): return WHITENINGS[kind].fit(x, reg)
-    return Whitening() if kind == 'none' else Standardize.fit(x)
+    if kind == 'cosine': return CosineZCA.fit(x, reg)
+    if kind not in ('zca', 'kornia'): return Whitening() if kind == 'none' else Standardize.fit(x)
+    with ticking(fit_text(kind, x), fit_time(kind, len(x), x[0].numel()), False if quiet else None): return WHITENINGS[kind].fit(x, reg)
 
 # %% ../../nbs/data/whiten.ipynb #79f6ddba
 def fit_time(
@@ -37,13 +41,21 @@ def fit_time(
     D:int,     # numbers in an image
 )->float:      # seconds
     "Predict the time of a fit"
-    if kind not in ('zca', 'kornia'): return 0.
+    if kind not in ('zca', 'kornia') or min(n, D) < 500: return 0.
     def quickest(f): # of three tries, in seconds for each cube of the rows
         times = [time.perf_counter() for _ in range(4) if f() is not None]
         return min(b - a for a, b in zip(times, times[1:]))/len(A)**3
     A = torch.randn(300, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     A, m = A@A.T, min(n, D)
     return quickest(lambda: torch.linalg.eigh(A))*m**3 + quickest(lambda: A@A)*(n*D*m + 5*D*D*m + D**3)
+
+def fit_text(
+    kind:str,  # name of a whitening
+    x:Tensor,  # images
+)->str:        # for people
+    "Say what is fitted, and what would be quicker"
+    c, h, w = x.shape[1:]
+    return f'{kind} of {len(x):,} images of {c} x {h} x {w}' + ' (whiten=cosine takes seconds)'*(c*h*w > 4096)
 
 # %% ../../nbs/data/whiten.ipynb #8ada9024
 def _sizes(
@@ -54,12 +66,13 @@ def _sizes(
     if meta['kind'] == 'none': return {}
     if meta['kind'] == 'standardize': return {k: (torch.float32, tuple(tensors['mean'].shape)[:1]) for k in ('mean', 'std')}
     c, h, w = meta['shape']
-    possible = all(type(n) is int and n > 0 for n in (c, h, w)) and c*h*w <= 2**14
+    possible = all(type(n) is int and n > 0 for n in (c, h, w)) and c*h*w <= (2**31 if meta['kind'] == 'cosine' else 2**14)
     check(possible, f'A whitening of images {meta["shape"]} is not possible; the file is corrupt.')
-    own = dict(zca=('mean', 'norm'), kornia=())[meta['kind']]
-    floats = [float(meta[k]) for k in (*own, 'reg', *(() if 'W' in tensors else ['c']))]
+    own = dict(kornia=()).get(meta['kind'], ('mean', 'norm'))
+    floats = [float(meta[k]) for k in (*own, 'reg', *(() if 'W' in tensors or meta['kind'] == 'cosine' else ['c']))]
     check(all(map(math.isfinite, floats)), 'The whitening in this file holds numbers that are not finite; the file is corrupt.')
     D, f = c*h*w, torch.float32
+    if meta['kind'] == 'cosine': return dict(colour=(f, (c, c)), energy=(f, (D,)))
     more = dict(mean_image=(f, (D,))) if meta['kind'] == 'kornia' else {}
     if 'W' in tensors: return more | dict(W=(f, (D, D)))
     return more | dict(colour=(f, (c, c)), energy=(f, (D,)), diagonal=(f, (D,)), codes=(torch.uint8, tuple(tensors['codes'].shape)[:1]))

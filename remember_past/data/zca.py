@@ -6,12 +6,14 @@
 __all__ = ['ZCA']
 
 # %% ../../nbs/data/zca.ipynb #a655e60c
+import math
 import torch
 from torch import Tensor
 from fastcore.basics import patch
 from ..errors import check
 from .pack import pack_matrix, unpack_matrix
 from .standardize import Whitening
+from .ticking import ticking
 
 # %% ../../nbs/data/zca.ipynb #f8750c9a
 def _unit(
@@ -62,7 +64,7 @@ def _check_zca(
 ):
     "`BadInput` for images or numbers that ZCA can't be fitted with"
     check(x.ndim == 4 and len(x) > 0, f'{name}.fit needs images N x C x H x W, at least one, not {tuple(x.shape)}.')
-    check(x[0].numel() <= 2**14, f'ZCA whitens images of up to 16,384 numbers, not {x[0].numel():,}; use standardize, or smaller images.')
+    check(x[0].numel() <= 2**14, f'ZCA whitens images of up to 16,384 numbers, not {x[0].numel():,}; use cosine, or smaller images.')
     check(reg > 0 and tol > 0, f'{name}.fit needs reg > 0 and tol > 0, not {reg} and {tol}.')
 
 @patch(cls_method=True)
@@ -88,16 +90,19 @@ def fit(cls:ZCA,
 # %% ../../nbs/data/zca.ipynb #5f96eed4
 @patch
 def matrix(self:ZCA,
-    device='cpu',          # where it is needed
-    inverse:bool=False,    # the inverse of W rather than W
-)->Tensor:                 # D x D, float32; kept, so that asking again costs nothing
+    device:str|torch.device='cpu', # where it is needed
+    inverse:bool=False,            # the inverse of W rather than W
+)->Tensor:                         # D x D, float32; kept, so that asking again costs nothing
     "Unpack the matrix that is applied"
     kept, key = self.__dict__.setdefault('_kept', {}), (str(device), inverse)
     if key in kept: return kept[key]
     if str(device) != 'cpu': kept[key] = self.matrix('cpu', inverse).to(device)
-    elif inverse: kept[key] = torch.linalg.inv(self.matrix().double()).float()
-    elif 'W' in self.tensors: kept[key] = self.tensors['W'].cpu()
-    else: kept[key] = unpack_matrix(self.tensors, self.numbers['shape'], self.numbers['c'])
+    elif not inverse and 'W' in self.tensors: kept[key] = self.tensors['W'].cpu()
+    else:
+        W, shape = self.matrix() if inverse else None, self.numbers['shape']
+        said = None if math.prod(shape) > 4096 else False
+        with ticking(f'{"inverting" if inverse else "unpacking"} a ZCA matrix', tell=said):
+            kept[key] = torch.linalg.inv(W.double()).float() if inverse else unpack_matrix(self.tensors, shape, self.numbers['c'])
     return kept[key]
 
 # %% ../../nbs/data/zca.ipynb #3a961ae1
@@ -123,8 +128,8 @@ def invert(self:ZCA,
 # %% ../../nbs/data/zca.ipynb #24704aae
 @patch
 def to(self:ZCA,
-    device,   # a torch device or its name
-)->ZCA:       # this object
+    device:str|torch.device, # a torch device or its name
+)->ZCA:                      # this object
     "Make the matrix ready on `device`"
     self.matrix(torch.device(device))
     return self

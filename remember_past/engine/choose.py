@@ -6,7 +6,7 @@
 __all__ = ['KERNELS', 'steps_for']
 
 # %% ../../nbs/engine/choose.ipynb #c47ef96c
-import torch.nn.functional as F
+import torch, torch.nn.functional as F
 from torch import nn
 from ..errors import check
 from .steps import FuncSteps
@@ -31,11 +31,11 @@ def _check_stateless(
               'use GroupNorm or InstanceNorm, as `nets.instance_norms(net)` does')
 
 def steps_for(
-    net:nn.Module, # the network; only its form is used, not its weights
-    loss=None,     # function (outputs, targets) -> scalar; None: cross-entropy
-    device='cpu',  # where the steps will run
-    **options,     # `compile`, `dtype` and `channels_last` of `FuncSteps`; with one of them the general kernel is taken
-):                 # `Steps`
+    net:nn.Module,                 # the network; only its form is used, not its weights
+    loss=None,                     # function (outputs, targets) -> scalar; None: cross-entropy
+    device:str|torch.device='cpu', # where the steps will run
+    **options,                     # `compile`, `dtype` and `channels_last` of `FuncSteps`; with one of them the general kernel is taken
+):                                 # `Steps`
     "The fastest exact steps for a network and a loss"
     _check_stateless(net)
     options = {k: v for k, v in options.items() if v}

@@ -50,7 +50,7 @@ class FusedConv(Steps):
 @patch
 def buffer(self:FusedConv,
     like:Tensor, # for its type and device
-    shape,       # its size
+    shape:tuple, # its size
     *name,       # what it is for
 )->Tensor:       # zeros the first time, then what was left there
     "A tensor that is kept from call to call"
@@ -98,12 +98,12 @@ def gather(self:FusedConv,
 # %% ../../nbs/engine/conv.ipynb #fba9c97f
 @patch
 def scatter_indices(self:FusedConv,
-    i:int,     # layer, a convolution
-    B:int,     # images
-    H:int,     # their height
-    W:int,     # their width
-    device,    # where the answer lies
-)->tuple:      # entries of the patches, pixel after pixel (entries,); where the entries of each pixel begin (B*H*W,)
+    i:int,                   # layer, a convolution
+    B:int,                   # images
+    H:int,                   # their height
+    W:int,                   # their width
+    device:str|torch.device, # where the answer lies
+)->tuple:                    # entries of the patches, pixel after pixel (entries,); where the entries of each pixel begin (B*H*W,)
     "Which entries of the patches are copies of each pixel"
     key = 'indices', i, B, H, W, device
     if key not in self.buffers:
@@ -272,12 +272,12 @@ def logits(self:FusedConv,
     return functional_call(self.net, self.flat.unflatten(w), (x,))
 
 @patch(cls_method=True)
-def fits(cls:FusedConv, net:nn.Module, loss=None, device='cpu')->bool:
+def fits(cls:FusedConv, net:nn.Module, loss=None, device:str|torch.device='cpu')->bool:
     "Is this a network of our form, with a convolution, under cross-entropy?"
     form = _conv_form(net) if loss is None else None
     return form is not None and type(form[0]) is nn.Conv2d
 
 @patch(cls_method=True)
-def make(cls:FusedConv, net:nn.Module, loss=None, device='cpu'):
+def make(cls:FusedConv, net:nn.Module, loss=None, device:str|torch.device='cpu'):
     "The steps of a network; on a CUDA device each call is one recorded graph"
     return Replayed(cls(net)) if torch.device(device).type == 'cuda' else cls(net)

@@ -202,7 +202,7 @@ def logits(self:FusedConvNet,
     return self.plain_forward(w, x)[0]
 
 @patch(cls_method=True)
-def fits(cls:FusedConvNet, net:nn.Module, loss=None, device='cpu')->bool:
+def fits(cls:FusedConvNet, net:nn.Module, loss=None, device:str|torch.device='cpu')->bool:
     "Is this a ConvNet of our form under cross-entropy? One that does not say its `shape` must be a plain `nn.Sequential`"
     if loss is not None or form_of(net) is None: return False
     if not hasattr(net, 'shape'): return _in_a_row(net)
@@ -213,6 +213,6 @@ def fits(cls:FusedConvNet, net:nn.Module, loss=None, device='cpu')->bool:
     except BadInput: return False
 
 @patch(cls_method=True)
-def make(cls:FusedConvNet, net:nn.Module, loss=None, device='cpu'):
+def make(cls:FusedConvNet, net:nn.Module, loss=None, device:str|torch.device='cpu'):
     "The steps of a ConvNet; on a CUDA device the general ones, compiled, which are faster there"
     return FuncSteps.make(net, loss, device, compile=True) if torch.device(device).type == 'cuda' else cls(net)

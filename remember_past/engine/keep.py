@@ -34,12 +34,12 @@ def keep(
 
 # %% ../../nbs/engine/keep.ipynb #48490e14
 def walk_back(
-    table:Tensor,   # filled by `keep`; its last row holds the weights after the last step
-    batches:Tensor, # image numbers (T, B) of the steps that are differentiated
-    every:int,      # as in `kept_table`
-    device,         # where the weights are wanted
-    step,           # function (w, m, batch) that takes one inner step in place
-):                  # generator of (batch, weights before its step, weights after it), last step first
+    table:Tensor,            # filled by `keep`; its last row holds the weights after the last step
+    batches:Tensor,          # image numbers (T, B) of the steps that are differentiated
+    every:int,               # as in `kept_table`
+    device:str|torch.device, # where the weights are wanted
+    step,                    # function (w, m, batch) that takes one inner step in place
+):                           # generator of (batch, weights before its step, weights after it), last step first
     "Go back through the steps of an unroll"
     stretches = batches.split(every)
     for i in reversed(range(len(stretches))):

@@ -150,7 +150,7 @@ def stacked(self:FusedMLP, n:int):
     return Stack(n, self.flat, self.grad, self.hvp, self.logits)
 
 @patch(cls_method=True)
-def fits(cls:FusedMLP, net:nn.Module, loss=None, device='cpu')->bool:
+def fits(cls:FusedMLP, net:nn.Module, loss=None, device:str|torch.device='cpu')->bool:
     "Is this an MLP of our form, under cross-entropy or `F.mse_loss`?"
     if not (loss is None or loss is F.mse_loss) or _mlp_form(net) is None: return False
     w = nn.utils.parameters_to_vector(net.parameters()).detach()
@@ -161,6 +161,6 @@ def fits(cls:FusedMLP, net:nn.Module, loss=None, device='cpu')->bool:
         return torch.allclose(FusedMLP(net).logits(w, x.view(2, -1)), theirs, rtol=1e-2, atol=1e-3)
 
 @patch(cls_method=True)
-def make(cls:FusedMLP, net:nn.Module, loss=None, device='cpu'):
+def make(cls:FusedMLP, net:nn.Module, loss=None, device:str|torch.device='cpu'):
     "The steps of an MLP"
     return cls(net, squared=loss is F.mse_loss)

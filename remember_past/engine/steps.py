@@ -75,19 +75,19 @@ class Steps:
 # %% ../../nbs/engine/steps.ipynb #1c46ced6
 @patch(cls_method=True)
 def fits(cls:Steps,
-    net:nn.Module, # any network
-    loss=None,     # function (outputs, targets) -> scalar; None: cross-entropy
-    device='cpu',  # where the steps will run
-)->bool:           # can this kernel take it?
+    net:nn.Module,                 # any network
+    loss=None,                     # function (outputs, targets) -> scalar; None: cross-entropy
+    device:str|torch.device='cpu', # where the steps will run
+)->bool:                           # can this kernel take it?
     "Is the kernel made for this network, loss and device?"
     return False
 
 @patch(cls_method=True)
 def make(cls:Steps,
-    net:nn.Module, # a network that `fits`; its form is used, its weights come as an argument
-    loss=None,     # the loss that fitted
-    device='cpu',  # the device that fitted
-):                 # `Steps`
+    net:nn.Module,                 # a network that `fits`; its form is used, its weights come as an argument
+    loss=None,                     # the loss that fitted
+    device:str|torch.device='cpu', # the device that fitted
+):                                 # `Steps`
     "The steps of a network"
     return cls(net)
 
@@ -164,17 +164,17 @@ class FuncSteps(Steps):
 
 # %% ../../nbs/engine/steps.ipynb #5271817e
 @patch(cls_method=True)
-def fits(cls:FuncSteps, net:nn.Module, loss=None, device='cpu')->bool:
+def fits(cls:FuncSteps, net:nn.Module, loss=None, device:str|torch.device='cpu')->bool:
     "Always: any network, any loss, any device"
     return True
 
 @patch(cls_method=True)
 def make(cls:FuncSteps,
-    net:nn.Module, # any network; its form is used, its weights come as an argument
-    loss=None,     # function (outputs, targets) -> scalar; None: cross-entropy
-    device='cpu',  # where the steps will run; any
-    **options,     # `compile`, `dtype` and `channels_last`
-):                 # `FuncSteps`
+    net:nn.Module,                 # any network; its form is used, its weights come as an argument
+    loss=None,                     # function (outputs, targets) -> scalar; None: cross-entropy
+    device:str|torch.device='cpu', # where the steps will run; any
+    **options,                     # `compile`, `dtype` and `channels_last`
+):                                 # `FuncSteps`
     "The general steps of a network"
     if loss is F.mse_loss: loss = _squared_error  # PyTorch has no forward-mode derivative of its gradient (pytorch#123996)
     loss, params = loss or F.cross_entropy, {k: p.detach() for k,p in net.named_parameters()}

@@ -66,10 +66,10 @@ class _Problem:
     ws:Tensor=None  # initial weights of the networks of an evaluation (n, P)
 
 def problem(
-    case:dict,            # complete
-    dtype=torch.float32,  # of weights and images
-    device='cpu',         # torch device
-)->_Problem:              # the same for every arm
+    case:dict,                     # complete
+    dtype=torch.float32,           # of weights and images
+    device:str|torch.device='cpu', # torch device
+)->_Problem:                       # the same for every arm
     "Make the tensors of a case"
     gen, n = generator(case['seed'], 'bench'), lambda *s: torch.randn(*s, generator=gen).to(device, dtype)
     net = make_net(case['net'], tuple(case['shape']), 10, width=case['width'])
@@ -239,7 +239,7 @@ def difference(
 # %% ../../nbs/lab/arms.ipynb #5bcc449d
 def forward_flops(
     net:nn.Module,  # any network
-    shape,          # channels, height and width of an image
+    shape:tuple,    # channels, height and width of an image
     batch:int=1,    # images
 )->int:             # floating-point operations
     "Operations of a forward pass in convolutions and matrix products"
@@ -266,9 +266,9 @@ def throughput(
 
 # %% ../../nbs/lab/arms.ipynb #4f101a19
 def clocked(
-    f,             # function without arguments
-    device='cpu',  # torch device it works on
-)->tuple:          # wall seconds, CPU seconds of this process, what `f` returned
+    f,                             # function without arguments
+    device:str|torch.device='cpu', # torch device it works on
+)->tuple:                          # wall seconds, CPU seconds of this process, what `f` returned
     "Time one call"
     wait = (lambda: torch.cuda.synchronize(device)) if torch.device(device).type == 'cuda' else (lambda: None)
     wait(); wall, cpu = time.perf_counter(), time.process_time()

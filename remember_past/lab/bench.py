@@ -15,8 +15,10 @@ from ..errors import BadInput, check, nearest
 from ..atomic_files import write_bytes, write_json
 from ..data.load import pick_device
 from ..nets import make_net
-from .runs import Run, find_records, peak
-from .params import repo_root
+from .runs import Run
+from .records import find_records
+from .circumstances import peak
+from .repository import repo_root
 from .arms import ARMS, arms_for, bench_case, case_name, clocked, difference, forward_flops, problem, throughput
 
 # %% ../../nbs/lab/bench.ipynb #00904c12
@@ -223,7 +225,7 @@ def measure(
     repeats:int=3,     # rounds
     limit:float=60,    # seconds an arm may take
     gib:float=24,      # GiB an arm may take
-    device='cpu',      # torch device
+    device:str|torch.device='cpu', # torch device
     threads:int=None,  # of each arm; None: as many as PyTorch has here
     say=print,         # writes a line
     check_error:bool=True, # compare results with double precision?
@@ -337,15 +339,15 @@ GRIDS = dict(quick=_quick, full=_full, cuda=_cuda)
 
 # %% ../../nbs/lab/bench.ipynb #4afd70bf
 def bench_settings(
-    name='quick',        # a grid
-    repeats:int=3,       # rounds
-    limit:float=60,      # seconds an arm may take in one case
-    gib:float=24,        # GiB an arm may take
-    device='cpu',        # torch device
-    threads:int=None,    # None: as many as PyTorch has here
-    compile:bool=False,  # measure `torch.compile` too?
-    arms=None,           # only these
-)->dict:                 # what names the run
+    name='quick',                  # a grid
+    repeats:int=3,                 # rounds
+    limit:float=60,                # seconds an arm may take in one case
+    gib:float=24,                  # GiB an arm may take
+    device:str|torch.device='cpu', # torch device
+    threads:int=None,              # None: as many as PyTorch has here
+    compile:bool=False,            # measure `torch.compile` too?
+    arms=None,                     # only these
+)->dict:                           # what names the run
     "The settings of a bench; `BadInput` for what cannot be"
     for key, v in dict(repeats=repeats, seconds=limit, gib=gib, threads=1 if threads is None else threads).items():
         check(v > 0, f'{key} is {v}, which measures nothing; give more than 0')
@@ -357,11 +359,11 @@ def bench_settings(
     return dict(grid=name, cases=cases, limit=limit, gib=gib, device=str(pick_device(device)), threads=threads or torch.get_num_threads())
 
 def bench(
-    settings:dict,     # see `bench_settings`
-    runs='runs',       # folder of runs
-    fresh:bool=False,  # measure again what is there?
-    say=print,         # writes a line
-)->dict:               # the record
+    settings:dict,        # see `bench_settings`
+    runs:str|Path='runs', # folder of runs
+    fresh:bool=False,     # measure again what is there?
+    say=print,            # writes a line
+)->dict:                  # the record
     "Measure the cases that have no row yet, then write the record"
     run = Run(runs, 'bench', settings)
     rows, s = run.folder/'rows.json', run.settings
@@ -380,8 +382,8 @@ def bench(
 
 # %% ../../nbs/lab/bench.ipynb #42c4b91f
 def kept_rows(
-    path,    # rows.json
-)->list:     # rows, in the order of the cases
+    path:str|Path, # rows.json
+)->list:           # rows, in the order of the cases
     "The rows an interrupted bench has left"
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except (OSError, ValueError): return []
@@ -397,9 +399,9 @@ def publish_record(
     return write_bytes(target, Path(record['path']).read_bytes())
 
 def bench_records(
-    root,        # the repository
-    runs=None,   # folder of runs; None is `runs/` in the repository
-)->list:         # published ones first, then the newest
+    root,               # the repository
+    runs:str|Path=None, # folder of runs; None is `runs/` in the repository
+)->list:                # published ones first, then the newest
     "The records of benches"
     runs, home = Path(runs or Path(root)/'runs'), Path(root)/'figures'/'bench'
     found = [find_records(f, 'bench') for f in (home, runs) if f.is_dir()]

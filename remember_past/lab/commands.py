@@ -16,7 +16,7 @@ from .console import command, settle
 def _described(): # what is known about settings, without importing them
     kept = Path(__file__).with_name('settings.json')
     if kept.exists(): return json.loads(kept.read_text(encoding='utf-8'))
-    from remember_past.lab.settings import described
+    from remember_past.lab.all_settings import described
     return described()
 
 # %% ../../nbs/lab/commands.ipynb #97003a21
@@ -59,6 +59,20 @@ def rp_reproduce(
     if NOT_FINISHED in states: raise SystemExit(3)
     if any(s.startswith('failed') for s in states): raise SystemExit(1)
 
+# %% ../../nbs/lab/commands.ipynb #6f8ae560
+def _check_places(out, log): # a file for the memory, a folder for the log
+    check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
+    check(not (log and Path(log).is_file()), f'{log} is a file; give the name of a folder for the curve and the pictures')
+
+def _loggers(log, iterations): # what draws ten pictures on the way; none without a folder
+    if not log: return []
+    from remember_past.loggers import loggers_in
+    return loggers_in(log, max(1, iterations//10))
+
+def _logged(log, loggers): # what a folder of logs holds now
+    if not loggers: return f'{log}: nothing was learned, so nothing was logged'
+    return f'{log}: curve.csv and pictures of the memory' + f'; tensorboard --logdir {log} shows both'*(len(loggers) > 1)
+
 # %% ../../nbs/lab/commands.ipynb #6f8ae558
 @command(more=lambda: _described()['help'], choices=lambda: _described()['choices'])
 def rp_distill(
@@ -69,37 +83,39 @@ def rp_distill(
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
     runs:str='runs',               # folder of runs, where an interrupted one goes on
+    log:str=None,                  # folder for curve.csv, ten pictures of the memory on the way, and TensorBoard's files
     fresh:bool=False,              # learn and score again what is there
     dry_run:bool=False,            # only predict time and memory
     list:bool=False,               # only list data sets, networks and methods
 ):
     "Distil a data set into a memory file, and score it"
+    if list or not (settings or params or profile or like): return print(_listing() if list else _FIRST_STEPS)
     from remember_past.atomic_files import check_writable
-    from remember_past.data.load import data_root, load_data, pick_device, present
-    from remember_past.data.own import own_kind
-    from remember_past.lab.distillation import ON_REAL, check_budget, cost_of, cost_text, run_distillation
+    from remember_past.data.load import data_root, load_data, own_kind, pick_device, present
+    from remember_past.lab.cost import check_budget, cost_of, cost_text
+    from remember_past.lab.distillation import ON_REAL, run_distillation
     from remember_past.lab.experiments import run_of, title_of
     from remember_past.lab.profiles import settings_for, settings_text
     from remember_past.lab.progress import Line
-    from remember_past.lab.tables import hand_over, pm
-    if list or not (settings or params or profile or like): return print(_listing() if list else _FIRST_STEPS)
+    from remember_past.lab.results import hand_over
+    from remember_past.lab.tables import pm
     settle()
     s, device = settings_for(settings or (), params, profile, like), str(pick_device(device))
     check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose full, bptt or bptt_ds')
-    here = present(s['data'])
-    if dry_run and not here:
-        print(f'{title_of(s)}: the data is not in {data_root()}, so nothing was timed; rp_data {s["data"]} fetches it')
-        return
+    if dry_run and not present(s['data']):
+        return print(f'{title_of(s)}: the data is not in {data_root()}, so nothing was timed; rp_data {s["data"]} fetches it')
     check_budget(s)
     if own_kind(s['data']): print(f'{load_data(s["data"], val=s["val"], size=s.get("size"))}\n{settings_text(s)}', flush=True)
-    check(not Path(out).is_dir(), f'{out} is a folder; give the name of a file for the memory')
+    _check_places(out, log)
     if dry_run: print(f'{title_of(s)}{cost_text(cost_of(s, device))}'); return
     check_writable(Path(out).absolute().parent)  # else refused here, before anything is learned
-    line, old = Line([s]), run_of(runs, s, create=False).done and not fresh; line.start(0)
-    record = run_distillation(s, runs, device, progress=line, fresh=fresh)
+    line, old = Line([s]), run_of(runs, s, create=False).done and not fresh
+    loggers = [] if old else _loggers(log, s['iterations']); line.start(0)
+    record = run_distillation(s, runs, device, progress=line, fresh=fresh, log=loggers)
     ours = pm((record['mean'], record['std']))
     line.end(f'{ours} %' + f', made {record["date"]}; --fresh makes it again'*old)
     hand_over(record, out)
+    if log: print(_logged(log, loggers))
     nets, minutes = len(record['accuracy']), record['minutes']
     print(f'{out}: {record["floats"]} floats, {record["r"]} images per query, {ours} % with {nets} fresh networks, {minutes:.1f} minutes')
 
@@ -147,7 +163,7 @@ def rp_evaluate(
     "Train fresh networks on what a memory recalls, test them on the real test set"
     from remember_past.data.load import pick_device
     from remember_past.evaluate import evaluate
-    from remember_past.lab.distillation import protocol_of, tell_steps
+    from remember_past.lab.scoring import protocol_of, tell_steps
     from remember_past.lab.progress import Line
     from remember_past.lab.settings import DEFAULTS, check_values
     from remember_past.lab.tables import pm

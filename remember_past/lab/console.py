@@ -6,7 +6,7 @@
 __all__ = ['settle', 'command']
 
 # %% ../../nbs/lab/console.ipynb #89b91e11
-import argparse, functools, signal, sys, threading, warnings
+import argparse, atexit, functools, gc, signal, sys, threading, warnings
 from functools import partial
 from pathlib import Path
 from fastcore.script import anno_parser
@@ -15,7 +15,8 @@ from ..errors import one_sentence
 
 # %% ../../nbs/lab/console.ipynb #e7645baf
 def settle():
-    "Prepare this process for a long command: no warnings of changes to come, SIGTERM is Ctrl-C"
+    "Prepare this process for a long command: no warnings of changes to come, SIGTERM is Ctrl-C, a quick end"
+    atexit.register(gc.freeze)  # the collector need not walk through all of torch once more
     warnings.filterwarnings('ignore', category=FutureWarning)
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, signal.default_int_handler)
 

@@ -23,9 +23,11 @@ from ..distill_settings import OUTER
 from ..queries.images import PRETRAIN, QueryNet, on_images, pooled, pretrain, slot_set, with_weights
 from ..queries.episodes import (BUILD, EPISODE, EpisodeDistiller, draw_episodes, guess_labels, nearest_prototype, nearest_shot,
     percent, predictions, train_classifiers)
-from .settings import EPISODE_TITLES, Kind
+from .setting_rules import EPISODE_TITLES
+from .settings import Kind
 from .runs import Run
-from .distillation import Distillation, load_whitened
+from .distillation import Distillation
+from .learning import load_whitened
 
 # %% ../../nbs/lab/episodes.ipynb #51f82108
 _DATA = ('data', 'val', 'select', 'whiten', 'zca_reg', 'seed', 'net', 'width', 'depth')

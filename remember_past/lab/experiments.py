@@ -6,6 +6,7 @@
 __all__ = ['kind_named', 'kind_of', 'run_of', 'title_of', 'work']
 
 # %% ../../nbs/lab/experiments.ipynb #b10c0004
+from pathlib import Path
 from ..errors import check, nearest
 from .settings import Kind
 from .runs import Run
@@ -32,7 +33,7 @@ def kind_of(
 
 # %% ../../nbs/lab/experiments.ipynb #b10c0012
 def run_of(
-    root,              # folder of all runs
+    root:str|Path,     # folder of all runs
     settings:dict,     # complete settings
     create:bool=True,  # make the folder?
 )->Run:                # see `Run`

@@ -6,6 +6,7 @@
 __all__ = ['EXTRAPOLATION', 'extrapolation_paper']
 
 # %% ../../nbs/lab/extrapolation.ipynb #5e1d0b03
+from collections.abc import Callable
 import statistics, time
 from fastcore.basics import patch, store_attr
 from ..data.load import load_data, pick_device
@@ -17,9 +18,12 @@ from ..distill import thinned
 from ..evaluate import protocol_text
 from remember_past.queries.extrapolation import (images_from, over_sets, seen_sets, small_classifiers, tasks_of,
     unseen_sets)
-from .settings import METHOD_TITLES, Kind
+from .setting_rules import METHOD_TITLES
+from .settings import Kind
 from .runs import Run
-from .distillation import Distillation, load_whitened, protocol_of
+from .distillation import Distillation
+from .learning import load_whitened
+from .scoring import protocol_of
 
 # %% ../../nbs/lab/extrapolation.ipynb #6140289f
 _OF_THE_WHOLE = ('task_classes', 'joint', 'ways', 'combinations', 'seen')  # settings that the memory of a task does not depend on
@@ -95,11 +99,11 @@ def lists(self:_Between)->dict: # 'unseen 2', 'seen 2', … -> label sets; only 
 # %% ../../nbs/lab/extrapolation.ipynb #fb864859
 @patch
 def score(self:_Between,
-    images_of,       # see `small_classifiers`
-    run:Run=None,    # keeps checkpoints; None: none are kept
-    progress=None,   # see `Distillation.learn`
-    every:float=30,  # seconds between checkpoints
-)->tuple:            # {'2': {'unseen': {sets, accuracy, n, mean, std, interval}, 'seen': …}, '5': …}; dict of wall and cpu seconds
+    images_of,              # see `small_classifiers`
+    run:Run=None,           # keeps checkpoints; None: none are kept
+    progress:Callable=None, # see `Distillation.learn`
+    every:float=30,         # seconds between checkpoints
+)->tuple:                   # {'2': {'unseen': {sets, accuracy, n, mean, std, interval}, 'seen': …}, '5': …}; dict of wall and cpu seconds
     "Train and test classifiers for all label sets"
     o, lists, known = self.o, self.lists(), (run.load_checkpoint() if run else None) or dict(accs={}, wall=0., cpu=0.)
     began, saved, accs = (time.perf_counter(), time.process_time()), time.perf_counter(), known['accs']

@@ -14,7 +14,8 @@ from ..atomic_files import read_json, write_bytes, write_json
 from ..hashes import canonical
 from .params import read_params
 from .runs import take_lock
-from .tables import files_of, results
+from .publish import files_of
+from .results import results
 from .bench import bench_records
 
 # %% ../../nbs/lab/papermill.ipynb #9e1d7a9d
@@ -29,18 +30,18 @@ def _parameters_of(
 
 # %% ../../nbs/lab/papermill.ipynb #9e1d7a9e
 def figures_folder(
-    runs,         # folder of runs
-    profile:str,  # quick, small or paper
-)->Path:          # absolute
+    runs:str|Path, # folder of runs
+    profile:str,   # quick, small or paper
+)->Path:           # absolute
     "Where the notebooks of a profile save their tables and figures"
     return Path(runs).resolve()/'figures'/profile
 
 def notebook_values(
-    root,         # the repository
-    profile:str,  # quick, small or paper
-    name:str,     # a table or figure
-    runs,         # folder of runs
-)->dict:          # what papermill will set; paths are absolute
+    root,          # the repository
+    profile:str,   # quick, small or paper
+    name:str,      # a table or figure
+    runs:str|Path, # folder of runs
+)->dict:           # what papermill will set; paths are absolute
     "Values for a notebook's parameters cell, their names checked"
     known = _parameters_of(Path(root)/'nbs'/'paper'/f'{name}.ipynb')
     folders = dict(runs=str(Path(runs).resolve()), out=str(figures_folder(runs, profile)))
@@ -100,7 +101,7 @@ def execute(
     root,              # the repository
     profile:str,       # quick, small or paper
     name:str,          # a table or figure
-    runs,              # folder of runs
+    runs:str|Path,     # folder of runs
     fresh:bool=False,  # even when nothing has changed?
 )->dict:               # name, state, seconds, files
     "Execute a paper notebook unless nothing that it reads has changed"

@@ -12,7 +12,9 @@ from ..errors import check, nearest
 from ..data.load import load_data
 from ..data.own import own_kind
 from ..memory import budget, rows_for
-from .params import PROFILES, known_data, read_pairs, root_and_runs, row_like
+from .params import PROFILES, known_data
+from .own_settings import read_pairs, row_like
+from .repository import root_and_runs
 from .settings import schema_named
 
 # %% ../../nbs/lab/profiles.ipynb #e2f93344

@@ -9,7 +9,7 @@ __all__ = ['Line']
 import contextlib, shutil, sys, time
 from fastcore.basics import patch
 from tqdm import tqdm
-from .distillation import learning
+from .learning import learning
 from .experiments import kind_of, titles_of, work
 
 # %% ../../nbs/lab/progress.ipynb #d7d5e78b

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from ..errors import BadInput
 from ..atomic_files import write_bytes
-from .runs import keep_failure
+from .records import keep_failure
 from .experiments import run_of
 from .progress import Board
 from .workers import NOT_FINISHED, TRIES, cores, make_experiment, outcome
@@ -50,14 +50,14 @@ def _take_in(
 
 # %% ../../nbs/lab/ray.ipynb #0c9ee3e3
 def make_on_ray(
-    todo:list,         # one dictionary an experiment, with `settings`; record, state and seconds are filled in
-    runs,              # folder of runs
-    address='local',   # of a running cluster; 'local' starts one on this machine
-    device='cpu',      # torch device
-    fresh:bool=False,  # make again what is there?
-    out=None,          # where progress is written
-    workers:int=1,     # tasks at once where the cluster is local; 1 is one a core
-    until:float=None,  # stop in time, see `make_experiment`
+    todo:list,                     # one dictionary an experiment, with `settings`; record, state and seconds are filled in
+    runs:str|Path,                 # folder of runs
+    address='local',               # of a running cluster; 'local' starts one on this machine
+    device:str|torch.device='cpu', # torch device
+    fresh:bool=False,              # make again what is there?
+    out=None,                      # where progress is written
+    workers:int=1,                 # tasks at once where the cluster is local; 1 is one a core
+    until:float=None,              # stop in time, see `make_experiment`
 ):
     "Make experiments as Ray tasks; `BadInput` when Ray is not installed or not reached"
     ray = _start_ray(address, cores() if workers == 1 else workers)

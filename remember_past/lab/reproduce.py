@@ -11,11 +11,16 @@ from pathlib import Path
 from ..errors import check
 from ..atomic_files import check_writable
 from ..data.load import data_root, pick_device, present
-from .runs import find_records, sweep
+from .records import find_records
+from .runs import sweep
 from .experiments import kind_of, titles_of
-from .distillation import cost_text, learning
-from .params import PROFILES, address, choose, in_clone, repo_root, root_and_runs
-from .tables import aligned, bring_back, check_publishable, memory_path, paper_number, pm, publish, paper_numbers, results
+from .cost import cost_text
+from .learning import learning
+from .params import PROFILES, choose, in_clone
+from .repository import address, repo_root, root_and_runs
+from .tables import aligned, pm
+from .publish import bring_back, check_publishable, publish
+from .results import memory_path, paper_number, paper_numbers, results
 from .papermill import execute, figures_folder, notebook_values
 from .workers import Crew, NOT_FINISHED, expected_minutes, make_in_turn
 from .ray import make_on_ray
@@ -148,8 +153,8 @@ def _render(
 def reproduce(
     names=(),             # tables and figures; none is all that the profile has
     profile='quick',      # quick, small or paper
-    device='cpu',         # cpu, cuda or auto
-    runs=None,            # folder of runs; None is `runs/` in the repository, or here
+    device:str='cpu',     # cpu, cuda or auto
+    runs:str|Path=None,   # folder of runs; None is `runs/` in the repository, or here
     fresh:bool=False,     # compute again what is there?
     dry_run:bool=False,   # only say what would be done?
     out=None,             # where to write; None is standard output

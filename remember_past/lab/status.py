@@ -10,10 +10,12 @@ import warnings
 from pathlib import Path
 from ..hashes import settings_hash
 from ..data.load import present
-from .runs import Run, failure, find_records
+from .runs import Run
+from .records import failure, find_records
 from .experiments import run_of, titles_of
 from .workers import expected_minutes
-from .params import PROFILES, choose, experiments_of, root_and_runs
+from .params import PROFILES, choose, experiments_of
+from .repository import root_and_runs
 from .tables import aligned
 
 # %% ../../nbs/lab/status.ipynb #7298efd5
@@ -43,10 +45,10 @@ def _state_of(
 
 # %% ../../nbs/lab/status.ipynb #1abbed64
 def status_of(
-    names=(),         # tables and figures; none is all that the profile has
-    profile='quick',  # quick, small or paper
-    runs=None,        # folder of runs; None is `runs/` in the repository, or here
-)->list:              # for each experiment: settings, state, minutes (recorded or expected, or None), left (minutes, or None)
+    names=(),           # tables and figures; none is all that the profile has
+    profile='quick',    # quick, small or paper
+    runs:str|Path=None, # folder of runs; None is `runs/` in the repository, or here
+)->list:                # for each experiment: settings, state, minutes (recorded or expected, or None), left (minutes, or None)
     "Each experiment of some tables and figures, once, with its state"
     root, runs = root_and_runs(runs)
     records = find_records([runs, *(root/'figures'/p/'records' for p in PROFILES)])

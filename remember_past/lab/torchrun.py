@@ -6,6 +6,7 @@
 __all__ = ['torchrun']
 
 # %% ../../nbs/lab/torchrun.ipynb #d93569f8
+from collections.abc import Callable
 import io, logging, os, signal, socket, tempfile
 from datetime import timedelta
 import torch, torch.distributed as dist
@@ -17,11 +18,14 @@ from ..data.load import pick_device
 from ..memory import Memory
 from ..distill import Distiller
 from .console import command, settle
-from .distillation import Distillation, check_budget, load_whitened, run_distillation
-from .params import read_settings
+from .distillation import Distillation, run_distillation
+from .cost import check_budget
+from .learning import load_whitened
+from .profiles import settings_for
 from .progress import Line
-from .settings import settings_help
-from .tables import hand_over, pm
+from .all_settings import settings_help
+from .results import hand_over
+from .tables import pm
 
 # %% ../../nbs/lab/torchrun.ipynb #be50f7e0
 class _RankDistiller(Distiller):
@@ -90,8 +94,8 @@ def _leave():
 
 @patch
 def run(self:_RankDistiller,
-    callback=None,  # see `Distiller.run`
-)->Memory:          # the learned memory, detached; there is no group afterwards
+    callback:Callable=None, # see `Distiller.run`
+)->Memory:                  # the learned memory, detached; there is no group afterwards
     "Outer iterations on all ranks, from the state of rank 0"
     _share(self)
     learned = Distiller.run(self, callback)
@@ -137,7 +141,9 @@ def _launch(
 # %% ../../nbs/lab/torchrun.ipynb #2f964989
 @command(more=settings_help)
 def torchrun(
-    settings:Param('settings as KEY=VALUE, as data=digits inits=2; the others are the paper\'s', str, nargs='*', opt=False)=None,
+    settings:Param('settings as KEY=VALUE, as data=digits inits=2; others as --help says', str, nargs='*', opt=False)=None,
+    profile:str=None,              # quick, small or paper, as for rp_distill
+    like:str=None,                 # take the settings of a table, as table1
     params:str=None,               # YAML file of settings; pairs on the command line win
     out:str='memory.safetensors',  # memory file to write
     device:str='cpu',              # cpu, cuda or auto
@@ -146,12 +152,12 @@ def torchrun(
 ):
     "Distil one memory on all processes that torchrun has started"
     settle()
-    s, n = read_settings(settings or (), params), ranks or int(os.environ.get('WORLD_SIZE', 1))
+    s, n = settings_for(settings or (), params, profile, like), ranks or int(os.environ.get('WORLD_SIZE', 1))
     check(s['method'] in ('full', 'bptt', 'bptt_ds'), f'method {s["method"]!r} learns no memory by BPTT; choose full, bptt or bptt_ds')
     check(n > 0 and s['inits'] % n == 0, f'inits={s["inits"]} cannot be shared out evenly to {n} processes; set it to a multiple')
     check_budget(s)
     if ranks and 'RANK' not in os.environ:
-        options = dict(params=params, out=out, device=device, runs=runs)
+        options = dict(params=params, profile=profile, like=like, out=out, device=device, runs=runs)
         return _launch(ranks, [*(settings or ()), *(f'--{k}={v}' for k, v in options.items() if v)])
     device = _join(device)
     try:

@@ -6,16 +6,19 @@
 __all__ = []
 
 # %% ../../nbs/lab/verify.ipynb #2dd2143c
+from collections.abc import Callable
 import hashlib, math, statistics
 from pathlib import Path
 from ..errors import check
 from ..hashes import plain, settings_hash
 from ..data.load import pick_device, present
 from ..memory import Memory
-from .runs import find_records, read_record
+from .records import find_records, read_record
 from .experiments import kind_of
-from .params import choose, experiments_of, root_and_runs
-from .tables import memory_path, pm
+from .params import choose, experiments_of
+from .repository import root_and_runs
+from .results import memory_path
+from .tables import pm
 
 # %% ../../nbs/lab/verify.ipynb #1d7a48bf
 def _published(
@@ -49,11 +52,11 @@ def check_files(
 def _allowed(
     old:list,  # recorded accuracies, percent
     new:list,  # those of the networks trained again
-)->float:      # points; infinite when both are of one network
+)->float:      # points; infinite for fewer than four networks in all
     "How far two means of the same thing may lie apart"
     from scipy.stats import t
     n, m = len(old), len(new)
-    if n + m < 3: return math.inf
+    if n + m < 4: return math.inf  # of three, two may agree by chance, and would then allow nothing
     pooled = sum(len(a)*statistics.pvariance(a) for a in (old, new))/(n+m-2)
     return max(.5, float(t.ppf(.9995, n+m-2))*math.sqrt(pooled*(1/n+1/m)))
 
@@ -74,14 +77,14 @@ def _how_many(
 
 # %% ../../nbs/lab/verify.ipynb #be348dbd
 def verify(
-    settings:dict,   # complete settings of an experiment
-    old:list,        # recorded accuracies, percent
-    memory,          # its memory, or None
-    device='cpu',    # torch device
-    nets:int=None,   # fresh networks; None is as many as were recorded
-    seed:int=None,   # of their weights; None is one that the record has not used
-    progress=None,   # see `Line`
-)->dict:             # ok (None where nothing can be compared), text
+    settings:dict,          # complete settings of an experiment
+    old:list,               # recorded accuracies, percent
+    memory,                 # its memory, or None
+    device:str='cpu',       # torch device
+    nets:int=None,          # fresh networks; None is as many as were recorded
+    seed:int=None,          # of their weights; None is one that the record has not used
+    progress:Callable=None, # see `Line`
+)->dict:                    # ok (None where nothing can be compared), text
     "Train again and compare"
     again = kind_of(settings).again
     if not again: return dict(ok=None, text='its files agree; a run of this kind is verified by making it again')
@@ -91,7 +94,8 @@ def verify(
     far, apart = _allowed(old, new), abs(statistics.mean(old) - statistics.mean(new))
     spread = lambda a: pm((statistics.mean(a), statistics.stdev(a) if len(a) > 1 else None))
     said = f'recorded {spread(old)}, again {spread(new)}'
-    if far == math.inf: return dict(ok=None, text=f'{said}, but one network each cannot be compared; give --nets 2 or more')
+    more = f'{len(old) + len(new)} networks in all cannot be compared; give --nets {max(2, 4 - len(old))} or more'
+    if far == math.inf: return dict(ok=None, text=f'{said}, but {more}')
     text = f'{said} with {len(new)} networks: {apart:.1f} apart, {far:.1f} allowed'
     if apart <= far and far > _TELLING:
         return dict(ok=None, text=f'{text}, which is too much to tell right from wrong; {_how_many(old, new)}')
@@ -99,10 +103,10 @@ def verify(
 
 # %% ../../nbs/lab/verify.ipynb #99585ed4
 def claims(
-    what:str,      # a record (.json), a memory (.safetensors), or a table or figure
-    profile:str,   # quick, small or paper: where a table is looked up
-    runs=None,     # folder of runs; None is `runs/` in the repository, or here
-)->list:           # dictionaries: settings, accuracy (recorded), memory, absent (not in the gallery); or settings and `missing`
+    what:str,           # a record (.json), a memory (.safetensors), or a table or figure
+    profile:str,        # quick, small or paper: where a table is looked up
+    runs:str|Path=None, # folder of runs; None is `runs/` in the repository, or here
+)->list:                # dictionaries: settings, accuracy (recorded), memory, absent (not in the gallery); or settings and `missing`
     "What a file or a table claims, its checksums checked"
     def of(record):
         memory = check_files(record)

@@ -6,13 +6,14 @@
 __all__ = ['serve']
 
 # %% ../../nbs/lab/workers.ipynb #98de93a7
-import contextlib, json, os, queue, signal, subprocess, sys, tempfile, threading, time
+from collections.abc import Callable
+import atexit, contextlib, gc, json, os, queue, signal, subprocess, sys, tempfile, threading, time
 from importlib.util import find_spec
 from pathlib import Path
 import torch
 from fastcore.basics import patch
 from ..errors import BadInput, in_words
-from .runs import failure, keep_failure
+from .records import failure, keep_failure
 from .experiments import kind_of, run_of, work
 from .progress import Board, Line
 
@@ -48,13 +49,13 @@ def _in_time(
 NOT_FINISHED = 'not finished'
 
 def make_experiment(
-    settings:dict,     # complete settings of an experiment
-    runs,              # folder of runs
-    device='cpu',      # torch device
-    progress=None,     # see `Line`
-    fresh=False,       # forget what is there? True, or a word that all processes of one command share, see `Run.set_aside`
-    until:float=None,  # stop after the last iteration that fits; seconds as `time.monotonic` counts them
-)->tuple:              # record or None; 'made', 'not finished' or 'failed: ..'
+    settings:dict,                 # complete settings of an experiment
+    runs:str|Path,                 # folder of runs
+    device:str|torch.device='cpu', # torch device
+    progress:Callable=None,        # see `Line`
+    fresh=False,                   # forget what is there? True, or a word that all processes of one command share, see `Run.set_aside`
+    until:float=None,              # stop after the last iteration that fits; seconds as `time.monotonic` counts them
+)->tuple:                          # record or None; 'made', 'not finished' or 'failed: ..'
     "Make one record, or say why there is none"
     folder = run_of(runs, settings, create=False).folder
     try: record = kind_of(settings).run(settings, runs, device, progress=_in_time(progress, until), fresh=fresh)
@@ -76,12 +77,12 @@ def _pick(
 
 # %% ../../nbs/lab/workers.ipynb #6d8aef4a
 def make_in_turn(
-    todo:list,         # one dictionary an experiment, with `settings`; record, state and seconds are filled in
-    runs,              # folder of runs
-    device='cpu',      # torch device
-    fresh:bool=False,  # make again what is there?
-    out=None,          # where progress is written
-    until:float=None,  # stop in time, see `make_experiment`
+    todo:list,                     # one dictionary an experiment, with `settings`; record, state and seconds are filled in
+    runs:str|Path,                 # folder of runs
+    device:str|torch.device='cpu', # torch device
+    fresh:bool=False,              # make again what is there?
+    out=None,                      # where progress is written
+    until:float=None,              # stop in time, see `make_experiment`
 ):
     "Make experiments one after the other, those first that nobody else works on"
     settings = [r['settings'] for r in todo]
@@ -104,6 +105,7 @@ def outcome(
 # %% ../../nbs/lab/workers.ipynb #cb393607
 def serve():
     "Make the experiments that standard input names until it ends"
+    atexit.register(gc.freeze)  # nobody waits while the collector walks through all of torch once more
     jobs, mine, lock = queue.Queue(), os.fdopen(os.dup(1), 'w'), threading.Lock()
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a script ignore it, and so would their children
@@ -152,10 +154,10 @@ _SCRIPT = f'import sys; sys.path[:] = [*filter(None, sys.path), {str(_HOME)!r}];
 class Worker:
     "A process that makes one experiment after the other"
     def __init__(self,
-        number:int,    # from 0
-        workers:int,   # how many there are
-        events,        # queue that gets (worker, news); news is None when the process has ended
-        device='cpu',  # torch device
+        number:int,                    # from 0
+        workers:int,                   # how many there are
+        events,                        # queue that gets (worker, news); news is None when the process has ended
+        device:str|torch.device='cpu', # torch device
     ):
         self.number, self.job, self.log = number, None, tempfile.TemporaryFile()  # job: number of the experiment in hand
         self.process = subprocess.Popen([sys.executable, '-c', _SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
@@ -195,13 +197,13 @@ TRIES = 3  # deaths in a row without progress
 class Crew:
     "Several workers on one list of experiments"
     def __init__(self,
-        todo:list,         # one dictionary an experiment, with `settings`; record, state and seconds are filled in
-        runs,              # folder of runs
-        workers:int,       # how many processes
-        device='cpu',      # torch device
-        fresh:bool=False,  # make again what is there?
-        out=None,          # where progress is written
-        until:float=None,  # stop in time, see `make_experiment`
+        todo:list,                     # one dictionary an experiment, with `settings`; record, state and seconds are filled in
+        runs:str|Path,                 # folder of runs
+        workers:int,                   # how many processes
+        device:str|torch.device='cpu', # torch device
+        fresh:bool=False,              # make again what is there?
+        out=None,                      # where progress is written
+        until:float=None,              # stop in time, see `make_experiment`
     ):
         self.todo, self.runs, self.device, self.fresh, self.until = todo, Path(runs), str(device), fresh and os.urandom(8).hex(), until
         self.settings, self.waiting, self.events = [r['settings'] for r in todo], list(range(len(todo))), queue.Queue()

@@ -23,7 +23,7 @@ class Addressed(Decoded):
     @property
     def K(self): return self.o.bases
     def decode(self, t, c): return mix(coefficients(t.coefs, c), self.make(t)).unflatten(0, (len(c), -1))
-    def noise(self, name, shape, gen):
+    def noise(self, name, shape:tuple, gen):
         if name!='coefs': return super().noise(name, shape, gen)
         return super().noise(name, (shape[0]*shape[1], shape[2]), gen).view(shape)
 

@@ -26,6 +26,6 @@ class Coordinates(Decoded):
         h, last = torch.stack(torch.meshgrid(y, x, indexing='ij'), -1).view(H*W, 2), self.o.layers+1
         for i in range(last): h = torch.sin((self.o.omega if i==0 else 1.)*(h @ of(f'weight{i}'))+of(f'bias{i}'))
         return (h @ of(f'weight{last}')+of(f'bias{last}')).transpose(2, 3).unflatten(3, (H, W))
-    def noise(self, name, shape, gen): # that of SIREN
+    def noise(self, name, shape:tuple, gen): # that of SIREN
         if 'bias' in name: return math.pi*(2*torch.rand(*shape, generator=gen)-1)*(name!=f'bias{self.o.layers+1}')
         return (2*torch.rand(*shape, generator=gen)-1)*(.5 if name=='weight0' else math.sqrt(6/shape[2]))

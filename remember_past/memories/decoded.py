@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/memories/decoded.ipynb #1398bb4c
+from pathlib import Path
 import math, tempfile
 import torch, torch.nn.functional as F
 from fastcore.basics import AttrDict, patch
@@ -14,6 +15,7 @@ from torch.func import functional_call
 from remember_past.errors import BadInput, check, nearest
 from remember_past.addressing import as_query
 from remember_past.data.load import ClassSampler
+from remember_past.data.whiten import Whitening
 from remember_past.atomic_files import read_tensors
 from remember_past.distill import Distiller
 from remember_past.memory import Memory
@@ -25,16 +27,16 @@ class Decoded(Memory):
     title, options = '', {}       # in words; what may be chosen, as name: (default, meaning)
     shape = bases = coefs = labels = None
     def __init__(self,
-        shape:tuple,         # (C, H, W) of a recalled image
-        classes:list,        # class names in label order
-        n:int=1,             # what the budget decides, see `layout`
-        tables:dict=None,    # learned numbers by name; None: none yet
-        fixed:dict=None,     # stored numbers that are not learned, as a mask
-        options:dict=None,   # changes to the defaults of `options`
-        bits:int=32,         # bits that a learned number is stored in: 32, 16 or 8
-        soft:bool=False,     # learn the label rows of the images, too?
-        whitening=None,      # the fitted whitening of the images, or None
-        meta:dict=None,      # what should travel with the file
+        shape:tuple,              # (C, H, W) of a recalled image
+        classes:list,             # class names in label order
+        n:int=1,                  # what the budget decides, see `layout`
+        tables:dict=None,         # learned numbers by name; None: none yet
+        fixed:dict=None,          # stored numbers that are not learned, as a mask
+        options:dict=None,        # changes to the defaults of `options`
+        bits:int=32,              # bits that a learned number is stored in: 32, 16 or 8
+        soft:bool=False,          # learn the label rows of the images, too?
+        whitening:Whitening=None, # the fitted whitening of the images, or None
+        meta:dict=None,           # what should travel with the file
     ):
         self.shape, self.classes, self.n, self.bits, self.soft = tuple(shape), list(classes), n, bits, soft
         self.tables, self.fixed, self.whitening, self.meta = AttrDict(tables or {}), AttrDict(fixed or {}), whitening, dict(meta or {})
@@ -168,18 +170,18 @@ def as_stored(self:Decoded)->AttrDict:
 # %% ../../nbs/memories/decoded.ipynb #d8ff7fcd
 @patch(cls_method=True)
 def begin(cls:Decoded,
-    floats:int,       # budget
-    shape:tuple,      # (C, H, W) of an image
-    classes:list,     # class names
-    seed:int=0,       # of the noise
+    floats:int,               # budget
+    shape:tuple,              # (C, H, W) of an image
+    classes:list,             # class names
+    seed:int=0,               # of the noise
     start:str='noise',# or real: recall real images as well as can be
-    x:Tensor=None,    # real images (N, C, H, W), whitened; for 'real', and for what is fixed
-    y:Tensor=None,    # their labels (N,)
-    whitening=None,   # the images' whitening
-    bits:int=32,      # bits that a learned number is stored in
-    soft:bool=False,  # learn labels, too?
-    **options,        # see the kind's `options`
-)->Decoded:           # a fresh memory, as large as the budget allows
+    x:Tensor=None,            # real images (N, C, H, W), whitened; for 'real', and for what is fixed
+    y:Tensor=None,            # their labels (N,)
+    whitening:Whitening=None, # the images' whitening
+    bits:int=32,              # bits that a learned number is stored in
+    soft:bool=False,          # learn labels, too?
+    **options,                # see the kind's `options`
+)->Decoded:                   # a fresh memory, as large as the budget allows
     "Begin with noise, or with real images"
     self = cls(shape, classes, options=options, bits=bits, soft=soft, whitening=whitening)
     self.fixed = AttrDict(self.fix(x))
@@ -258,7 +260,7 @@ def stored(self:Decoded)->tuple: # tensors and header entries, by name
 
 @patch(cls_method=True)
 def restored(cls:Decoded,
-    path,          # of the file, for the sentence
+    path:str|Path, # of the file, for the sentence
     head:dict,     # its header
     tensors:dict,  # all of its tensors
     **more,        # classes, whitening, meta
@@ -289,7 +291,7 @@ def __repr__(self:Decoded)->str:
 def check_laws(
     kind,       # subclass of `Decoded`
     floats:int, # a budget that it fits into
-    shape=(1, 8, 8), # of an image
+    shape:tuple=(1, 8, 8), # of an image
     **options,  # see its `options`, and `begin`
 )->Decoded:     # the memory that was checked
     "Assert that a memory counts what it stores, survives its file, refuses a budget too small, and has the gradient of autograd"

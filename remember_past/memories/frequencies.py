@@ -32,7 +32,7 @@ class Frequencies(Decoded):
         (C, H, W), waves = self.shape, t.waves[:, c].transpose(0, 1)
         x = waves.new_zeros(*waves.shape[:3], H*W).index_copy(3, self.fixed.mask.long(), waves).unflatten(3, (H, W))
         return _cosines(H).to(x).T @ x @ _cosines(W).to(x)
-    def noise(self, name, shape, gen): return .1*torch.randn(*shape, generator=gen)
+    def noise(self, name, shape:tuple, gen): return .1*torch.randn(*shape, generator=gen)
     def fix(self, x):
         "The frequencies of most variance in real images, or the lowest where there are none"
         (_, H, W), k = self.shape, self.o.frequencies

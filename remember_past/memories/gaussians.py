@@ -25,6 +25,6 @@ class Gaussians(Decoded):
         dy, dx = y[:, None]-mu[..., :1, None], x-mu[..., 1:, None]
         u, v = dy*(L[..., :1, None]/far), dx*(L[..., 2:, None]/far)+dy*(L[..., 1:2, None]/far)
         return torch.einsum('nrgk,nrghw->nrkhw', a, torch.exp(-.5*(u*u+v*v)))
-    def noise(self, name, shape, gen): # round blobs anywhere
+    def noise(self, name, shape:tuple, gen): # round blobs anywhere
         if name=='root': return torch.tensor([1., 0, 1]).expand(shape).clone()
         return 2*torch.rand(*shape, generator=gen)-1 if name=='centre' else .3*torch.randn(*shape, generator=gen)

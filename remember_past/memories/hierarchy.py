@@ -28,5 +28,5 @@ class Hierarchy(Decoded):
         z = torch.cat([t.common.expand(*n, *t.common.shape), own_class.expand(*n, *own_class.shape[2:]), own], 2).flatten(0, 1)
         h = F.conv2d(enlarge(z, 2), t.enter, t.shift, padding=1).relu()
         return enlarge(F.conv2d(h, t.leave, t.colour, padding=1), 2).unflatten(0, n)
-    def noise(self, name, shape, gen): # maps of spread 1
+    def noise(self, name, shape:tuple, gen): # maps of spread 1
         return torch.randn(*shape, generator=gen) if name in ('common', 'classes', 'own') else super().noise(name, shape, gen)

@@ -47,7 +47,7 @@ class Palette(Decoded):
         near = t.palette[_nearest(free.detach(), t.palette.detach())]
         x = (near + (free-free.detach())).permute(0, 1, 4, 2, 3)
         return enlarge(x.flatten(0, 1), self.o.scale).unflatten(0, x.shape[:2])
-    def noise(self, name, shape, gen): return torch.randn(*shape, generator=gen)*(1. if name=='palette' else .5)
+    def noise(self, name, shape:tuple, gen): return torch.randn(*shape, generator=gen)*(1. if name=='palette' else .5)
     def cost(self, n):
         shapes, depth = self.all_tables(n), self.o.colour_bits
         rest = math.ceil(math.prod(shapes.pop('pixels')[:-1])*depth/8)

@@ -18,5 +18,5 @@ class Separable(Addressed):
         (C, H, W), K, R = self.shape, self.o.bases, self.o.rank
         return dict(rows=(K, R, C, H), columns=(K, R, C, W))
     def make(self, t): return torch.einsum('krch,krcw->kchw', t.rows, t.columns)
-    def noise(self, name, shape, gen): # products of two profiles have about the spread of the paper's bases
+    def noise(self, name, shape:tuple, gen): # products of two profiles have about the spread of the paper's bases
         return super().noise(name, shape, gen) if name=='coefs' else .4*torch.randn(*shape, generator=gen)

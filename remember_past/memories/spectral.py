@@ -26,5 +26,5 @@ class Spectral(Addressed):
         (C, H, W), s = self.shape, self.o.side
         return dict(heights=(H, s), widths=(W, s), core=(self.o.bases, C, s, s))
     def make(self, t): return torch.einsum('hi,kcij,wj->kchw', t.heights, t.core, t.widths)
-    def noise(self, name, shape, gen): # begin as the paper's memory
+    def noise(self, name, shape:tuple, gen): # begin as the paper's memory
         return _stretch(*shape) if name in ('heights', 'widths') else super().noise(name, shape, gen)

@@ -32,7 +32,7 @@ class Warped(Decoded):
     def decode(self, t, c):
         which = torch.arange(self.n, device=c.device) % self.o.pictures
         return _warped(_at_size(t.picture[:, c].transpose(0, 1), self.o.scale)[:, which], t.maps[:, c].transpose(0, 1))
-    def noise(self, name, shape, gen): return .3*torch.randn(*shape, generator=gen)
+    def noise(self, name, shape:tuple, gen): return .3*torch.randn(*shape, generator=gen)
 
 def _at_size(x, scale): return enlarge(x.flatten(0, 1), scale).unflatten(0, x.shape[:2])
 
@@ -42,4 +42,4 @@ class WarpedBases(Bases):
     name, title = 'warped_bases', "the paper's bases, each mixture seen through an affine map (ours)"
     def layout(self, n): return super().layout(n) | dict(maps=(n, self.d_y, 6))
     def decode(self, t, c): return _warped(super().decode(t, c), t.maps[:, c].transpose(0, 1))
-    def noise(self, name, shape, gen): return torch.zeros(shape) if name=='maps' else super().noise(name, shape, gen)
+    def noise(self, name, shape:tuple, gen): return torch.zeros(shape) if name=='maps' else super().noise(name, shape, gen)

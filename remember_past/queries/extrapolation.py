@@ -6,6 +6,7 @@
 __all__ = ['tasks_of', 'unseen_sets', 'seen_sets', 'small_classifiers', 'images_from', 'over_sets']
 
 # %% ../../nbs/queries/extrapolation.ipynb #f4fa3bc6
+from collections.abc import Callable
 import itertools, math, statistics
 import torch
 from torch import nn
@@ -55,16 +56,16 @@ def seen_sets(
 
 # %% ../../nbs/queries/extrapolation.ipynb #5acb34e5
 def small_classifiers(
-    net:nn.Module,    # a network's form, with as many outputs as a set has classes
-    sets:list,        # label sets
-    images_of,        # function of a label -> training images of that class (n, C, H, W)
-    ds:Dataset,       # its test part is what the classifiers are tested on
-    place=(),         # what the randomness of initialisations and order depends on, e.g. the seed
-    done=(),          # accuracies of the first sets, if they are known
-    callback=None,    # called with the list so far after each part
-    most:int=50,      # networks to stack at once
-    **protocol,       # changes to `PROTOCOL`
-)->list:              # for each set the test accuracies of its networks, percent
+    net:nn.Module,          # a network's form, with as many outputs as a set has classes
+    sets:list,              # label sets
+    images_of,              # function of a label -> training images of that class (n, C, H, W)
+    ds:Dataset,             # its test part is what the classifiers are tested on
+    place=(),               # what the randomness of initialisations and order depends on, e.g. the seed
+    done=(),                # accuracies of the first sets, if they are known
+    callback:Callable=None, # called with the list so far after each part
+    most:int=50,            # networks to stack at once
+    **protocol,             # changes to `PROTOCOL`
+)->list:                    # for each set the test accuracies of its networks, percent
     "Fresh classifiers for each label set, trained on the images of its classes"
     o, accs = {**PROTOCOL, **protocol}, list(done)
     steps, aug = steps_for(net, device=ds.x_train.device), Augment(o['augment'])

@@ -6,6 +6,8 @@
 __all__ = ['PRETRAIN', 'FORMS', 'pretrain', 'on_images', 'with_weights', 'QueryNet', 'pooled', 'slot_set', 'load_query']
 
 # %% ../../nbs/queries/images.ipynb #7fd34cd5
+from collections.abc import Callable
+from pathlib import Path
 import copy, time
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
@@ -23,14 +25,14 @@ from ..engine.choose import steps_for
 PRETRAIN = dict(pre_epochs=100, pre_lr=0.01, pre_batch=128, pre_decay=5e-4, pre_augment='crop_flip')
 
 def pretrain(
-    net:nn.Module,  # the classifier's form
-    x:Tensor,       # images (N, C, H, W)
-    y:Tensor,       # labels (N,)
-    seed:int=0,     # of initialisation, order and augmentation
-    run=None,       # keeps a checkpoint of every epoch: anything with `load_checkpoint` and `save_checkpoint`
-    progress=None,  # called with a dict: stage, done, of, loss, seconds_left
-    **settings,     # changes to `PRETRAIN`
-)->Tensor:          # trained parameters (P,)
+    net:nn.Module,          # the classifier's form
+    x:Tensor,               # images (N, C, H, W)
+    y:Tensor,               # labels (N,)
+    seed:int=0,             # of initialisation, order and augmentation
+    run=None,               # keeps a checkpoint of every epoch: anything with `load_checkpoint` and `save_checkpoint`
+    progress:Callable=None, # called with a dict: stage, done, of, loss, seconds_left
+    **settings,             # changes to `PRETRAIN`
+)->Tensor:                  # trained parameters (P,)
     "SGD with momentum 0.9, weight decay, a cosine from epoch to epoch, every operation of `pre_augment` on every image"
     o, steps = {**PRETRAIN, **settings}, steps_for(net, device=x.device)
     changes = [Augment(op) for op in o['pre_augment'].split('_') if op]
@@ -130,8 +132,8 @@ def slot_set(
 
 # %% ../../nbs/queries/images.ipynb #3e89172f
 def load_query(
-    path,      # file of a run of method `images`
-)->tuple:      # Memory, QueryNet
+    path:str|Path, # file of a run of method `images`
+)->tuple:          # Memory, QueryNet
     "A memory and the network that asks it"
     memory, o = Memory.load(path), None
     own = {k.removeprefix('query.'): t for k,t in read_tensors(path)[1].items() if k.startswith('query.')}

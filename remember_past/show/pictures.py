@@ -9,12 +9,13 @@ __all__ = ['METHOD_COLOURS', 'to_pixels', 'sheet', 'labels_of', 'show_images', '
 import math
 import numpy as np, torch
 from ..errors import check
+from ..data.whiten import Whitening
 
 # %% ../../nbs/show/pictures.ipynb #a763ad1c
 def to_pixels(
-    x:torch.Tensor,   # images, N x C x H x W, in the whitened space if `whitening` is given
-    whitening=None,   # the fitted Standardize or ZCA that made them, to be undone
-)->np.ndarray:        # N x H x W x C in [0, 1]
+    x:torch.Tensor,           # images, N x C x H x W, in the whitened space if `whitening` is given
+    whitening:Whitening=None, # the fitted Standardize or ZCA that made them, to be undone
+)->np.ndarray:                # N x H x W x C in [0, 1]
     "Make images drawable; raise `BadInput` for a wrong shape or numbers that aren't finite"
     check(x.ndim == 4 and x.shape[1] in (1, 3), f"images of shape {tuple(x.shape)}: give N x C x H x W with 1 or 3 channels")
     check(bool(x.isfinite().all()), "an image holds NaN or infinity: look for the step that made it, it cannot be drawn")
@@ -42,9 +43,9 @@ def sheet(
 
 # %% ../../nbs/show/pictures.ipynb #7f7c8319
 def labels_of(
-    labels,        # N integers, N words, or N x C soft labels
-    classes=None,  # class names in label order; none: numbers
-)->list:           # N words
+    labels,            # N integers, N words, or N x C soft labels
+    classes:list=None, # class names in label order; none: numbers
+)->list:               # N words
     "Turn labels into words"
     if torch.is_tensor(labels) and labels.ndim == 2: labels = labels.argmax(1)
     if torch.is_tensor(labels): labels = labels.tolist()
@@ -71,13 +72,13 @@ def _draw_sheet(ax, pixels, words, per_row, title=None):
 
 # %% ../../nbs/show/pictures.ipynb #b32e59a1
 def show_images(
-    x:torch.Tensor,  # images, N x C x H x W
-    labels=None,     # N labels, or N x C soft labels, written above the images
-    whitening=None,  # undone before drawing
-    classes=None,    # class names in label order
-    per_row:int=10,  # images in a row
-    title:str=None,  # above the grid
-):                   # matplotlib figure, at most 6 x 4 inches
+    x:torch.Tensor,           # images, N x C x H x W
+    labels=None,              # N labels, or N x C soft labels, written above the images
+    whitening:Whitening=None, # undone before drawing
+    classes:list=None,        # class names in label order
+    per_row:int=10,           # images in a row
+    title:str=None,           # above the grid
+):                            # matplotlib figure, at most 6 x 4 inches
     "Show a grid of images, with the whitening undone; raise `BadInput` if labels and images differ in number"
     pixels = to_pixels(x, whitening)
     words = None if labels is None else labels_of(labels, classes)
