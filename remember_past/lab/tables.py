@@ -9,15 +9,14 @@ __all__ = ['markdown', 'save_table', 'save_figure', 'pm', 'aligned']
 import io, re
 from pathlib import Path
 from ..atomic_files import write_bytes
+from ..data.files import DATA_NAMES
 
 # %% ../../nbs/lab/tables.ipynb #9ca5692e
-_DATA_NAMES = dict(mnist='MNIST', fashion_mnist='Fashion-MNIST', svhn='SVHN', cifar10='CIFAR-10', cifar100='CIFAR-100')
-
 def named(
     value,  # an entry of a table or its heading
 ):          # 'Fashion-MNIST, 1 image per class' for 'fashion_mnist, 1 image per class'
     "Call a data set by the name that people know"
-    return re.sub(r'^\w+(?=,|$)', lambda m: _DATA_NAMES.get(m[0], m[0]), value) if isinstance(value, str) else value
+    return re.sub(r'^\w+(?=,|$)', lambda m: DATA_NAMES.get(m[0], m[0]), value) if isinstance(value, str) else value
 
 def page_table(
     frame,     # pandas DataFrame
