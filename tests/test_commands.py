@@ -51,6 +51,15 @@ def test_hyphens():
     assert '--dry-run' in said('rp_bench', '--help').stdout
 
 
+def test_interrupted_before_there_is_a_command():
+    "Ctrl-C while the first modules are read, when no command could catch it: one sentence all the same"
+    early = 'import sys; sys.argv[0] = "/somewhere/rp_recall"; import remember_past.lab.commands; raise KeyboardInterrupt'
+    p = subprocess.run([sys.executable, '-c', early], capture_output=True, text=True, env=ENV)
+    assert p.stderr.strip() == 'rp_recall: interrupted' and p.returncode, p.stderr
+    other = subprocess.run([sys.executable, '-c', early.replace('/somewhere/rp_recall', 'mine.py')], capture_output=True, text=True, env=ENV)
+    assert 'Traceback' in other.stderr   # who only imports the module keeps Python's own answer
+
+
 @pytest.mark.parametrize('after', [.4, 1., 1.8])
 def test_interrupted_while_importing(after):
     "Ctrl-C at any time after Python itself has started: one sentence, exit 130, no traceback"

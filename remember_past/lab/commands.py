@@ -5,8 +5,16 @@
 # %% auto #0
 __all__ = ['rp_reproduce', 'rp_distill', 'rp_data', 'rp_evaluate', 'rp_recall', 'rp_status', 'rp_verify', 'rp_bench']
 
+# %% ../../nbs/lab/commands.ipynb #5d0c1a02
+import sys
+
+if sys.argv[0].rpartition('/')[2].startswith('rp_'):  # a command, not somebody who imports this module
+    def _in_words(kind, e, trace, usual=sys.excepthook, name=sys.argv[0].rpartition('/')[2]):
+        print(f'\n{name}: interrupted', file=sys.stderr) if kind is KeyboardInterrupt else usual(kind, e, trace)
+    sys.excepthook = _in_words
+
 # %% ../../nbs/lab/commands.ipynb #89b91e12
-import io, json, sys
+import io, json
 from pathlib import Path
 from fastcore.script import Param
 from ..errors import check
