@@ -85,7 +85,8 @@ def _title(
     "An experiment in words"
     s, net, by = settings, settings.get('eval_net'), settings.get('protocol')
     size = '' if s['method'] == 'all' else f', {s["ipc"]} image{"s" if s["ipc"] > 1 else ""} per class'
-    more = ' from real images' if s.get('start') == 'real' else ''
+    begun = s.get('start') == 'real'
+    more = ' on bases'*(begun and s['method'] == 'dm') + ' from real images'*begun
     more += ' by stages' if s.get('stages') else ''
     more += (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {s["seed"]}' if s['seed'] else '')
     return f'{Path(str(s["data"])).stem}{size}, {_SHORT.get(s["method"], s["method"])}{more}' 
@@ -105,7 +106,7 @@ def _work(
 )->float:           # image passes: inner steps of the distillation, epochs of the evaluation
     "A measure of time, for comparing runs on one data set and network"
     s, classes = settings, 100 if settings['data'] == 'cifar100' else 10
-    known = s['method'] in ('full', 'ceiling', 'loop_ceiling', *Memory.kinds) and s['data'] in _SHAPES  # of others ten classes are guessed
+    known = (s['method'] in ('full', 'ceiling', 'loop_ceiling', *Memory.kinds) or s.get('start') == 'real') and s['data'] in _SHAPES  # of others ten classes are guessed
     if known: images = _rows({**s, 'method': s['method'] if s['method'] in Memory.kinds else 'full'}, _SHAPES[s['data']], classes)
     else: images = s['ipc']*dict(full=10, bptt_ds=4, all=100/s['ipc']).get(s['method'], 1)
     score = s['eval_nets']*s['eval_epochs']*classes*images
@@ -122,6 +123,7 @@ def _paper(
     "What the paper reports for an experiment"
     s, method = settings, settings['method']
     if s.get('eval_net') not in (None, s['net']): return None  # its columns are about the network inside
+    if method == 'dm' and s.get('start') == 'real': return None  # its memory is this paper's, its loss another's
     competitors = {m: ('table1', m.upper()) for m in ('dc', 'dsa', 'dm', 'cafe', 'tm')}  # its KIP has another kernel than ours
     table, column = ('table1', 'Ours') if method == 'full' else competitors.get(method, ('table2', method))
     if method == 'full' and s['data'] in ('cifar10', 'cifar100') and not s['augment']: table, column = 'table2', 'full_no_augment'
