@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from ..errors import check
 from .pack import _cosines
 from .standardize import Whitening
-from .zca import _unit
+from .zca import _pictured, _unit
 
 # %% ../../nbs/data/cosine.ipynb #c05e0002
 class CosineZCA(Whitening):
@@ -74,5 +74,4 @@ def invert(self:CosineZCA,
 )->Tensor:      # images of the same shape, with the average mean and length of the training images; not clipped
     "Take whitened images back to images, up to each image's own mean and length"
     z = self._fits(z, self.numbers['shape'])
-    if not len(z): return z
-    return (_unit(self._scaled(z.double(), .5))[0].float()*self.numbers['norm'] + self.numbers['mean']).view(z.shape)
+    return _pictured(self, self._scaled(z.double(), .5)) if len(z) else z

@@ -26,6 +26,13 @@ def _unit(
     norm = flat.norm(dim=1, keepdim=True)
     return flat/norm.clamp(min=1e-12), mean, norm
 
+def _pictured(
+    white,      # the whitening, which knows the average mean and length
+    x:Tensor,   # images, N x C x H x W, of any mean and length
+)->Tensor:      # of the same shape, float32
+    "Give images the average mean and length of the training images"
+    return (_unit(x)[0].float()*white.numbers['norm'] + white.numbers['mean']).view(x.shape)
+
 # %% ../../nbs/data/zca.ipynb #b80d0ff5
 def _spectrum(
     x:Tensor,          # training images, N x C x H x W
@@ -122,8 +129,7 @@ def invert(self:ZCA,
 )->Tensor:      # images of the same shape, with the average mean and length of the training images; not clipped
     "Take whitened images back to images, up to each image's own mean and length"
     z = self._fits(z, self.numbers['shape'])
-    flat = z.flatten(1)@self.matrix(z.device, inverse=True)
-    return (_unit(flat[:, None, None])[0].float()*self.numbers['norm'] + self.numbers['mean']).view(z.shape)
+    return _pictured(self, (z.flatten(1)@self.matrix(z.device, inverse=True)).view(z.shape))
 
 # %% ../../nbs/data/zca.ipynb #24704aae
 @patch
