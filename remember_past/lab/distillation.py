@@ -106,7 +106,8 @@ def _work(
 )->float:           # image passes: inner steps of the distillation, epochs of the evaluation
     "A measure of time, for comparing runs on one data set and network"
     s, classes = settings, 100 if settings['data'] == 'cifar100' else 10
-    known = (s['method'] in ('full', 'ceiling', 'loop_ceiling', *Memory.kinds) or s.get('start') == 'real') and s['data'] in _SHAPES  # of others ten classes are guessed
+    counted = s['method'] in ('full', 'ceiling', 'loop_ceiling', *Memory.kinds) or s.get('start') == 'real'
+    known = counted and s['data'] in _SHAPES  # of others ten classes are guessed
     if known: images = _rows({**s, 'method': s['method'] if s['method'] in Memory.kinds else 'full'}, _SHAPES[s['data']], classes)
     else: images = s['ipc']*dict(full=10, bptt_ds=4, all=100/s['ipc']).get(s['method'], 1)
     score = s['eval_nets']*s['eval_epochs']*classes*images
