@@ -64,7 +64,7 @@ test: $(DONE)
 	@echo '== 4 of 5: every cell of every notebook, $(if $(FLAGS),those marked $(FLAGS) too,but those marked slow or cuda)'
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --flags '$(FLAGS)' --n_workers 2 --do_print --timing
 	@echo '== 5 of 5: pytest'
-	@PATH="$(CURDIR)/$(BIN):$$PATH" MPLBACKEND=agg $(BIN)/python -m pytest tests -n 2 --dist loadfile
+	@PATH="$(CURDIR)/$(BIN):$$PATH" MPLBACKEND=agg $(BIN)/python -m pytest tests -n 2 --dist loadfile --durations 20
 
 readme: $(DONE)
 	@$(BIN)/python tools/readme.py
