@@ -38,15 +38,15 @@ def row_like(
     root,         # the repository, or the installed package
     profile:str,  # quick, small or paper
     name:str,     # a table or figure
-    given:dict,   # settings; data, method and ipc choose the row
+    given:dict,   # settings; data, method and ipc choose the row, and start where it is given
 )->dict:          # settings, as far as the file gives them, under those given
     "The settings of a table's row"
     name, = choose(root, profile, [name])
     params = read_params(root, profile, name)
     check(params['kind'] == 'cells', f'{name} is no table of distillations; give another, as table1')
     known = {**dict(data='cifar10', method='full', ipc=1), **params['defaults']}
-    want = {k: given.get(k, known[k]) for k in ('data', 'method', 'ipc')}
+    want = {k: given.get(k, known[k]) for k in ('data', 'method', 'ipc')} | {k: given[k] for k in ('start',) if k in given}
     lines = [one for line in params['experiments'] for one in _spread(line)]
     fits = [one for one in lines if all({**known, **one}.get(k) == v for k, v in want.items())]
-    base, = _expand(params | dict(experiments=[min(fits, key=len, default=want)], only={}))
+    base, = _expand(params | dict(experiments=[min(reversed(fits), key=len, default=want)], only={}))
     return {**base, **given}
