@@ -109,7 +109,7 @@ def rp_distill(
     from remember_past.lab.tables import pm
     settle()
     s, device = settings_for(settings or (), params, profile, like), str(pick_device(device))
-    check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose one that does, as full (rp_distill --list)')
+    check(s['method'] not in ('random', *ON_REAL), f'method {s["method"]!r} learns no memory; choose another, as full (see --list)')
     if dry_run and not present(s['data']):
         return print(f'{title_of(s)}: the data is not in {data_root()}, so nothing was timed; rp_data {s["data"]} fetches it')
     check_budget(s)
