@@ -48,7 +48,7 @@ def gallery(
     records = [r for r in find_records(home/'records') if r.get('memory') and r['settings']['method'] not in picked]
     first = lambda r: (shown.get(r['run']) or ['~'])[0]
     for r in sorted(records, key=lambda r: (not first(r).startswith('table'), first(r), -r['mean'], r['run'])):
-        best.setdefault(tuple(str(r['settings'].get(k)) for k in ('kind', 'data', 'ipc', 'shots', 'method')), r)
+        best.setdefault(tuple(str(r['settings'].get(k)) for k in ('kind', 'data', 'ipc', 'shots', 'method', 'start')), r)
     kept = [r for r in best.values() if memory_path(r)]
     size = lambda r: memory_path(r).stat().st_size
     kept.sort(key=lambda r: (r['settings']['method'] not in ('full', 'images'), size(r), r['run']))
