@@ -1,8 +1,9 @@
 "Commands answer at once, complete what is typed, and end an interrupt on a line of its own"
-import os, signal, subprocess, sys, time
+import inspect, os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
 from test_repo import scripts
+from remember_past.lab import commands
 
 top = Path(__file__).resolve().parents[1]
 ENV = os.environ | dict(PYTHONPATH=str(top), COLUMNS='100')
@@ -53,11 +54,18 @@ def test_hyphens():
 
 def test_interrupted_before_there_is_a_command():
     "Ctrl-C while the first modules are read, when no command could catch it: one sentence all the same"
-    early = 'import sys; sys.argv[0] = "/somewhere/rp_recall"; import remember_past.lab.commands; raise KeyboardInterrupt'
-    p = subprocess.run([sys.executable, '-c', early], capture_output=True, text=True, env=ENV)
-    assert p.stderr.strip() == 'rp_recall: interrupted' and p.returncode, p.stderr
-    other = subprocess.run([sys.executable, '-c', early.replace('/somewhere/rp_recall', 'mine.py')], capture_output=True, text=True, env=ENV)
+    early = 'import os, signal, sys; sys.argv[0] = "/somewhere/rp_recall"; import remember_past.lab.commands; os.kill(os.getpid(), signal.SIGINT)'
+    heed = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended = lambda code: subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=ENV, preexec_fn=heed)
+    p = ended(early)
+    assert p.stderr == 'rp_recall: interrupted\n' and p.returncode == 130, p.stderr
+    other = ended(early.replace('/somewhere/rp_recall', 'mine.py'))
     assert 'Traceback' in other.stderr   # who only imports the module keeps Python's own answer
+
+
+def test_every_command_settles():
+    "Without this call an interrupt would end the process on the spot, without a checkpoint"
+    for name in commands.__all__: assert '\n    settle()\n' in inspect.getsource(inspect.unwrap(getattr(commands, name))), name
 
 
 @pytest.mark.parametrize('after', [.4, 1., 1.8])

@@ -12,6 +12,7 @@ from remember_past.lab import commands as R
 from remember_past.lab import workers as W
 from remember_past.lab.settings import complete
 from remember_past.lab.distillation import run_distillation
+from remember_past.checkpoints import Resumable
 from remember_past.errors import BadInput
 from remember_past.lab.runs import Run
 from remember_past.lab.records import failure, find_records
@@ -348,3 +349,21 @@ def test_interrupt_in_the_middle_of_a_step(tmp_path, undisturbed, monkeypatch):
     torch.set_num_threads(1)
     run_distillation(settings, tmp_path)
     assert memories(tmp_path) == {run.hash: memories(undisturbed)[run.hash]}
+
+
+def test_a_second_interrupt_waits_for_the_checkpoint(tmp_path, monkeypatch):
+    "Ctrl-C once, and again (or a batch system's SIGTERM) while the last checkpoint is on its way: it is written all the same"
+    settings, step, state, pressed = complete(**SMALL), torch.optim.Adam.step, Resumable.state, []
+    heed()
+    def press():
+        pressed.append(1); os.kill(os.getpid(), signal.SIGINT)
+    def first(self, *a, **k):
+        out = step(self, *a, **k)
+        if not pressed: press()
+        return out
+    def second(self):
+        if len(pressed) == 1: press()
+        return state(self)
+    monkeypatch.setattr(torch.optim.Adam, 'step', first); monkeypatch.setattr(Resumable, 'state', second)
+    with pytest.raises(KeyboardInterrupt): run_distillation(settings, tmp_path)
+    assert len(pressed) == 2 and Run(tmp_path, 'cells', settings).load_checkpoint()['iteration'] == 1

@@ -6,12 +6,12 @@
 __all__ = ['rp_reproduce', 'rp_distill', 'rp_data', 'rp_evaluate', 'rp_recall', 'rp_status', 'rp_verify', 'rp_bench']
 
 # %% ../../nbs/lab/commands.ipynb #5d0c1a02
-import sys
+import os, signal, sys
 
-if sys.argv[0].rpartition('/')[2].startswith('rp_'):  # a command, not somebody who imports this module
-    def _in_words(kind, e, trace, usual=sys.excepthook, name=sys.argv[0].rpartition('/')[2]):
-        print(f'\n{name}: interrupted', file=sys.stderr) if kind is KeyboardInterrupt else usual(kind, e, trace)
-    sys.excepthook = _in_words
+_name = sys.argv[0].rpartition('/')[2]
+if _name.startswith('rp_') and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a command, not somebody who imports this module
+    def _leave(*_): os.write(2, f'{chr(10)*os.isatty(2)}{_name}: interrupted{chr(10)}'.encode()); os._exit(130)
+    signal.signal(signal.SIGINT, _leave)
 
 # %% ../../nbs/lab/commands.ipynb #89b91e12
 import io, json
@@ -135,6 +135,7 @@ def rp_data(
     "Fetch data sets, or say which are here"
     from remember_past.data.load import DATASETS, data_root, load_data, present
     from remember_past.lab.params import known_data
+    settle()
     for n in names or (): known_data(n, 'the command')
     for n in names or ():
         ds = load_data(n)
@@ -210,6 +211,7 @@ def rp_recall(
     "Recall the images of a memory, as a picture or for other tools"
     from remember_past.memory import Memory
     from remember_past.show.recalled import write_recalled
+    settle()
     check(to is None or out is None, 'the two of --to and --out mean the same; give one')
     to, m = to or out or 'recall.png', Memory.from_pretrained(memory)
     n = write_recalled(m, to, per_class)
@@ -224,6 +226,7 @@ def rp_status(
 ):
     "Show which experiments are done, running, failed and missing, and how long the rest may take"
     from remember_past.lab.status import status_of, status_text
+    settle()
     check(runs is None or Path(runs).is_dir(), f'there is no folder {runs}; give the folder of runs')
     print(status_text(status_of(names or (), profile, runs)))
 
@@ -241,6 +244,7 @@ def rp_verify(
     from remember_past.lab.experiments import kind_of, title_of
     from remember_past.lab.progress import Line
     from remember_past.lab.verify import claims, verify
+    settle()
     check(nets is None or nets >= 1, f'{nets} networks verify nothing; give 1 or more')
     all_ok = True
     for c in claims(what, profile, runs):
@@ -276,6 +280,7 @@ def rp_bench(
 ):
     "Time the meta-gradient: ours, autograd, and other libraries, side by side"
     from remember_past.lab.bench import bench, bench_settings, case_name, publish_record
+    settle()
     s = bench_settings(grid, repeats, seconds, gib, device, threads, compile, arms)
     fits = s['grid'] != 'cuda' or s['device'] != 'cpu'
     check(fits, 'the grid cuda is measured on a CUDA device only; add --device cuda where there is one')

@@ -15,10 +15,12 @@ from ..errors import one_sentence
 
 # %% ../../nbs/lab/console.ipynb #e7645baf
 def settle():
-    "Prepare this process for a long command: no warnings of changes to come, SIGTERM is Ctrl-C, a quick end"
+    "Prepare this process for a long command: no warnings of changes to come, Ctrl-C and SIGTERM interrupt it, a quick end"
     atexit.register(gc.freeze)  # the collector need not walk through all of torch once more
     warnings.filterwarnings('ignore', category=FutureWarning)
-    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is not threading.main_thread(): return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under nohup
 
 # %% ../../nbs/lab/console.ipynb #b3306058
 _COMPLETION = '''_{name}() {{

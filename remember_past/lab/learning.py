@@ -113,7 +113,8 @@ def learn(self:Distillation,
     with held_back(lambda: d.whole) as let_through:  # Ctrl-C waits while the tables are new and the counter is old
         try: learned = d.run(after)
         finally:
-            if run and d.iteration and d.whole: keep()  # so a stop during the evaluation costs no iteration either
+            if run and d.iteration and d.whole:             # so a stop during the evaluation costs no iteration either
+                with held_back(): keep()                    # and a second Ctrl-C waits until it is written
     if hasattr(d, 'ridge_accuracy'): learned.meta = dict(learned.meta, ridge_accuracy=d.ridge_accuracy(self.ds.x_test, self.ds.y_test))
     return learned.to('cpu'), d.history, total()
 
