@@ -20,7 +20,7 @@ from ..budget import budget
 from ..train import generator
 from ..distill import thinned
 from ..distill_settings import OUTER
-from ..queries.images import PRETRAIN, QueryNet, on_images, pooled, pretrain, slot_set, with_weights
+from ..queries.images import PRETRAIN, SOFT, QueryNet, on_images, pooled, pretrain, slot_set, with_weights
 from ..queries.episodes import (BUILD, EPISODE, EpisodeDistiller, draw_episodes, guess_labels, nearest_prototype, nearest_shot,
     percent, predictions, train_classifiers)
 from .setting_rules import EPISODE_TITLES
@@ -104,7 +104,7 @@ def start(self:_Row,
     floats, args = budget(o['ipc'], ds.shape, ds.n_classes), dict(scale=o['scale'], whitening=self.white, classes=None if h else ds.classes)
     if o['start']=='noise': return Memory.queried(o['bases'], floats, ds.shape, o['d_y'] if h else ds.n_classes, seed=o['seed'], **args)
     queries = None
-    if h is not None and not (o['form']=='softmax' and o['d_y']==ds.n_classes):  # soft labels address the table of the labels
+    if h is not None and not (o['form'] in SOFT and o['d_y']==ds.n_classes):  # soft labels address the table of the labels
         q = on_images(h, ds.x_train)
         queries = torch.stack([q[ds.y_train==c].mean(0) for c in range(ds.n_classes)])
     return Memory.from_images(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, queries, gen=generator(o['seed'], 'start'), **args)

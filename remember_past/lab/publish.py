@@ -45,13 +45,15 @@ def gallery(
     "Published memories to keep: the best of each row; where they don't fit, the largest that aren't ours go first"
     home, shown, best = Path(root)/'figures'/profile, _shown_in(root, profile), {}
     picked = 'random', 'herding', 'k_centre', 'all'
-    records = [r for r in find_records(home/'records') if r.get('memory') and r['settings']['method'] not in picked]
+    records = [r for r in find_records(home/'records') if r.get('memory') and memory_path(r) and r['settings']['method'] not in picked]
     first = lambda r: (shown.get(r['run']) or ['~'])[0]
-    for r in sorted(records, key=lambda r: (not first(r).startswith('table'), first(r), -r['mean'], r['run'])):
-        best.setdefault(tuple(str(r['settings'].get(k)) for k in ('kind', 'data', 'ipc', 'shots', 'method', 'start')), r)
-    kept = [r for r in best.values() if memory_path(r)]
+    bases = lambda s: s['method'] == 'full' or (s['method'], s.get('start')) == ('dm', 'real')  # whatever loss has learned them
+    ours = lambda s: bases(s) or s['method'] == 'images'
+    row = lambda s: tuple(str(s.get(k)) for k in ('kind', 'data', 'ipc', 'shots')) + (bases(s) or s['method'],)
+    for r in sorted(records, key=lambda r: (not first(r).startswith('table'), first(r), -r['mean'], r['run'])): best.setdefault(row(r['settings']), r)
+    kept = [*best.values()]
     size = lambda r: memory_path(r).stat().st_size
-    kept.sort(key=lambda r: (r['settings']['method'] not in ('full', 'images'), size(r), r['run']))
+    kept.sort(key=lambda r: (not ours(r['settings']), size(r), r['run']))
     while kept and sum(map(size, kept)) > most: kept.pop()
     return [memory_path(r).stem for r in kept]
 
