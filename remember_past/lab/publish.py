@@ -51,8 +51,8 @@ def gallery(
     ours = lambda s: bases(s) or s['method'] == 'images'
     row = lambda s: tuple(str(s.get(k)) for k in ('kind', 'data', 'ipc', 'shots')) + (bases(s) or s['method'],)
     for r in sorted(records, key=lambda r: (not first(r).startswith('table'), first(r), -r['mean'], r['run'])): best.setdefault(row(r['settings']), r)
-    kept = [*best.values()]
     size = lambda r: memory_path(r).stat().st_size
+    kept = [r for r in best.values() if size(r) <= most/4]
     kept.sort(key=lambda r: (not ours(r['settings']), size(r), r['run']))
     while kept and sum(map(size, kept)) > most: kept.pop()
     return [memory_path(r).stem for r in kept]
