@@ -9,9 +9,10 @@ __all__ = ['rp_reproduce', 'rp_distill', 'rp_data', 'rp_evaluate', 'rp_recall', 
 import os, signal, sys
 
 _name = sys.argv[0].rpartition('/')[2]
-if _name.startswith('rp_') and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a command, not somebody who imports this module
-    def _leave(*_): os.write(2, f'{chr(10)*os.isatty(2)}{_name}: interrupted{chr(10)}'.encode()); os._exit(130)
-    signal.signal(signal.SIGINT, _leave)
+def _leave(*_):
+    os.write(2, f'{chr(10)*os.isatty(2)}{_name}: interrupted{chr(10)}'.encode()); os._exit(130)
+if _name.startswith('rp_') and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _leave)  # in a command; who only imports this module keeps Python's own answer
 
 # %% ../../nbs/lab/commands.ipynb #89b91e12
 import io, json

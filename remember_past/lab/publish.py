@@ -50,7 +50,8 @@ def gallery(
     bases = lambda s: s['method'] == 'full' or (s['method'], s.get('start')) == ('dm', 'real')  # whatever loss has learned them
     ours = lambda s: bases(s) or s['method'] == 'images'
     row = lambda s: tuple(str(s.get(k)) for k in ('kind', 'data', 'ipc', 'shots')) + (bases(s) or s['method'],)
-    for r in sorted(records, key=lambda r: (not first(r).startswith('table'), first(r), -r['mean'], r['run'])): best.setdefault(row(r['settings']), r)
+    for r in sorted(records, key=lambda r: (not first(r).startswith('table'), first(r), -r['mean'], r['run'])):
+        best.setdefault(row(r['settings']), r)
     size = lambda r: memory_path(r).stat().st_size
     kept = [r for r in best.values() if size(r) <= most/4]
     kept.sort(key=lambda r: (not ours(r['settings']), size(r), r['run']))
