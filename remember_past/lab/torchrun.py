@@ -7,7 +7,7 @@ __all__ = ['torchrun']
 
 # %% ../../nbs/lab/torchrun.ipynb #d93569f8
 from collections.abc import Callable
-import io, logging, os, signal, socket, tempfile
+import io, logging, os, signal, socket, sys, tempfile
 from datetime import timedelta
 import torch, torch.distributed as dist
 from fastcore.basics import patch
@@ -172,4 +172,6 @@ def torchrun(
     hand_over(record, out)
 
 # %% ../../nbs/lab/torchrun.ipynb #2f96498b
-if __name__ == '__main__' and 'get_ipython' not in globals(): torchrun()
+if __name__ == '__main__' and 'get_ipython' not in globals():
+    torchrun()
+    if 'RANK' in os.environ: sys.stdout.flush(); sys.stderr.flush(); os._exit(0)
