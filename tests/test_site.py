@@ -67,6 +67,14 @@ def test_directives_lead(page):
             assert not (code and line.startswith('#|')), c['source']
             code = code or (bool(line.strip()) and not line.startswith(('#', '%')))
 
+@each_page
+def test_what_prints_is_stored(page):
+    "The site shows stored outputs, so a shown cell that prints has one"
+    for c in cells(page, 'code'):
+        words = set(re.findall(r'^#\|\s*([\w ]+)', c['source'], flags=re.M))
+        if words & {'hide', 'slow', 'cuda'} or '#| eval: false' in c['source']: continue
+        assert c['outputs'] or not re.search(r'^print\(', c['source'], flags=re.M), f'run this cell and keep its output:\n{c["source"]}'
+
 @pytest.mark.parametrize('page', sorted((nbs/'paper').glob('*.ipynb')), ids=lambda p: p.stem)
 def test_results_are_shown(page):
     "The site shows stored outputs: those of profile small, of all the records that are committed now, and of nothing else"

@@ -13,6 +13,7 @@ from ..hashes import settings_hash
 from .records import failure, find_records
 from .settings import OPTIONS
 from .experiments import kind_of
+from .tables import differences
 from .params import experiments_of, params_path
 from .yaml_files import read_yaml
 
@@ -88,7 +89,7 @@ def scaled_down(
     same = [p for p in paper if all(p[k] == settings[k] for k in ('data', 'ipc', 'method'))]
     if not same: return None
     theirs = {**OPTIONS, **same[0]}
-    return ', '.join(f'{k} {settings[k]} ({theirs[k]})' for k in settings if k not in _FREE and settings[k] != theirs.get(k))
+    return differences(settings, theirs, [k for k in settings if k not in _FREE])
 
 # %% ../../nbs/lab/results.ipynb #8c73d1e7
 def provenance(

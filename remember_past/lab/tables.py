@@ -26,6 +26,31 @@ def page_table(
     whole = lambda v: v.replace(' ± ', '\xa0±\xa0') if isinstance(v := named(v), str) else v
     return frame.map(whole).rename(columns=named).style.hide(axis='index').set_uuid(name)
 
+# %% ../../nbs/lab/tables.ipynb #edd20232
+_WORDS = dict(lr='rate', inner_lr='inner rate', outer_lr='outer rate', query_lr='query rate', eval_lr='rate of the evaluation',
+              outer='outer optimiser', per_class='images of a class in a step', real_per_class='real images of a class', ipc='images per class',
+              classes_per_step='classes in a step', eval_nets='networks', whiten='whitening', augment='augmentation', stream_batch='batch',
+              inits='networks an iteration')
+
+def spoken(
+    key:str,  # a setting
+    value,    # what it is
+)->tuple:     # ('inner rate', '0.03')
+    "A setting in words"
+    word = _WORDS.get(key) or (f'{key[5:]} of the evaluation' if key.startswith('eval_') else key).replace('_', ' ')
+    if isinstance(value, bool): return word, 'yes' if value else 'no'
+    if isinstance(value, list): return word, str(len(value))
+    return word, 'none' if value in (None, '') else ' '.join(str(value).split('_'))
+
+def differences(
+    ours:dict,    # settings
+    theirs:dict,  # settings to compare with
+    keys=None,    # which; None: all of ours
+)->str:           # 'width 32 (128), inner steps 60 (150)'; '' where they agree
+    "How settings differ from others, whose values are in brackets"
+    said = lambda k: f'{" ".join(spoken(k, ours[k]))} ({spoken(k, theirs.get(k))[1]})'
+    return ', '.join(said(k) for k in (ours if keys is None else keys) if ours[k] != theirs.get(k))
+
 # %% ../../nbs/lab/tables.ipynb #d326fc4e
 def markdown(
     frame,   # pandas DataFrame
