@@ -14,7 +14,7 @@ from .experiments import kind_of, titles_of, work
 
 # %% ../../nbs/lab/progress.ipynb #d7d5e78b
 class _Spoken:
-    "An output that never stops the work: a full disk swallows what is said, and so does an output that was closed"
+    "An output that never stops the work: on a full disk, or if it was closed, it drops what is said"
     def __init__(self,
         out, # a text stream, or None
     ): self.out = out
@@ -29,7 +29,7 @@ class _Spoken:
 
 # %% ../../nbs/lab/progress.ipynb #161c390f
 class _Estimate:
-    "What the experiments of a list take, the better known the more of them have ended"
+    "Estimate how long a list of experiments takes, better with each that ends"
     def __init__(self, todo, guesses=None):
         self.guesses = [None if m is None else 60*m for m in guesses or [None]*len(todo)]  # seconds
         self.sorts = [(s.get('kind'), *(s.get(k) for k in kind_of(s).alike)) for s in todo]

@@ -55,12 +55,12 @@ def record(self:Run)->dict:  # see `read_record`
 # %% ../../nbs/lab/runs.ipynb #15d15e93
 @patch
 def forget(self:Run):
-    "Remove the checkpoints: what begins afresh goes on from none"
+    "Remove the checkpoints, so that the run starts over"
     for f in self.folder.glob('checkpoint*'): f.unlink(missing_ok=True)
 
 @patch
 def set_aside(self:Run,
-    call=True, # one word for all processes of a command, so that one that takes over goes on; True: nobody does
+    call=True, # a word that a command's processes share, so one that takes over goes on; True: nobody does
 ):
     "Begin afresh: remove the checkpoints, and keep the old record apart until there is a new one"
     mark, record = self.folder/'fresh', self.folder/'record.json'
@@ -159,7 +159,7 @@ def busy(self:Run)->str:  # number of the process, '?' when it has not said; '' 
 def sweep(
     runs:str|Path, # folder of runs
 ):
-    "Remove what killed processes have left in any run, where nobody works"
+    "Clean up after killed processes, in runs that nobody is working on"
     for lock in Path(runs).glob('*/*/lock'):
         if not any(lock.parent.glob('.*.tmp')) and not any(lock.parent.glob('checkpoint*')): continue
         with contextlib.suppress(OSError), open(lock, 'a+') as f:
@@ -175,7 +175,7 @@ def twin(self:Run,
     file:str,  # where a run of this kind keeps what it learned
     waiting=None, # called twice a second while another process works on it; may raise
 )->dict:       # the record of another run that learned the same, or None
-    "Look for what this run would learn among the runs beside it; wait for one that is at work on it"
+    "Find a run beside this one that learned the same; wait for one that is at work on it"
     for path in sorted(self.folder.parent.glob('*/settings.json')):
         try: s = read_json(path)
         except BadInput: continue

@@ -265,7 +265,7 @@ def restored(cls:Decoded,
     tensors:dict,  # all of its tensors
     **more,        # classes, whitening, meta
 )->Decoded:        # the memory
-    "Make a memory of what a file holds; raises `BadInput` where its tables are not those of its size"
+    "Rebuild a memory from a file; raises `BadInput` if its tables don't fit its size"
     own = {k: head.get(k) for k in ('shape', 'n', 'options', 'bits', 'soft')}
     fixed = {k.removeprefix('fixed.'): t for k, t in tensors.items() if k.startswith('fixed.')}
     try:

@@ -211,7 +211,7 @@ def guess_labels(
     logp:Tensor,          # log-probabilities of the shots (n, s, C)
     distinct:bool=True,   # no label twice; False: each slot its own best
 )->Tensor:                # one label a slot (n,)
-    "Sum over the shots; then slot and label of the largest sum are settled first, and neither is given again"
+    "Label each slot by its summed log-probabilities, the surest pair first, no label twice"
     score = logp.sum(1)
     if not distinct: return score.argmax(1)
     score, labels = score.clone(), torch.zeros(len(score), dtype=torch.long, device=score.device)
