@@ -149,8 +149,8 @@ def workspace(self:NativeStep,
     key = (tuple(x.shape[1:]), x.dtype, threads)
     if key not in kept:
         deepest = 1
-        for s in x.shape[-2:]: deepest *= max(1, ((s + 2*self.pads[0] - 2 >> len(self.pads) - 1) + 1)//2)
-        form = [len(self.pads), *x.shape[1:], self.pads[0], self.n_classes, self.parts, max(2, min(8, 32//deepest)), *self.channels[1:]]
+        for s in x.shape[-2:]: deepest *= max(1, ((s + 2*self.pads[0] - 2 >> len(self.pads) - 1) + 3)//4)
+        form = [len(self.pads), *x.shape[1:], self.pads[0], self.n_classes, self.parts, max(2, min(8, 16//deepest)), *self.channels[1:]]
         form, sizes = (ctypes.c_int*len(form))(*form), (ctypes.c_long*3)()
         lib.sizes(form, sizes)
         kept.clear()                                       # one shape at a time: others would only hold memory

@@ -93,29 +93,24 @@ template<bool D> static void plane_backward(const Layer& l, T* z, long S, const 
 '''
 
 # %% ../../nbs/engine/native_step.ipynb #ed43ae07
-_STEP['points of a filter'] = _joined(r'''
-static void filter_points(const T* g, T* U) {              // G g G'
-    T r[4][3]; const T half = .5;
-    for (int k = 0; k < 3; k++) {
-        T a = g[k], b = g[3 + k], c = g[6 + k]; r[0][k] = a; r[1][k] = half * (a + b + c); r[2][k] = half * (a - b + c); r[3][k] = c;
-    }
-    for (int k = 0; k < 4; k++) {
-        T a = r[k][0], b = r[k][1], c = r[k][2]; U[4 * k] = a; U[4 * k + 1] = half * (a + b + c); \
-            U[4 * k + 2] = half * (a - b + c); U[4 * k + 3] = c;
+_STEP['points of a filter'] = r'''
+template<int t> static void filter_points(const T* g, T* U) {   // G g G'
+    constexpr int n = t + 2; T r[3][n];
+    for (int k = 0; k < 3; k++) Side<t>::filter(g + 3 * k, r[k]);
+    for (int p = 0; p < n; p++) {
+        T u[3] = {r[0][p], r[1][p], r[2][p]}, e[n]; Side<t>::filter(u, e);
+        for (int k = 0; k < n; k++) U[k * n + p] = e[k];
     }
 }
-static void filter_taps(const T* U, T* g) {                // G' U G
-    T r[3][4]; const T half = .5;
-    for (int k = 0; k < 4; k++) {
-        T a = U[k], b = U[4 + k], c = U[8 + k], d = U[12 + k]; r[0][k] = a + half * (b + c); r[1][k] = half * (b - c); \
-            r[2][k] = half * (b + c) + d;
-    }
-    for (int k = 0; k < 3; k++) {
-        T a = r[k][0], b = r[k][1], c = r[k][2], d = r[k][3];
-        g[3 * k] = a + half * (b + c); g[3 * k + 1] = half * (b - c); g[3 * k + 2] = half * (b + c) + d;
+template<int t> static void filter_taps(const T* U, T* g) {     // G' U G
+    constexpr int n = t + 2; T r[n][3];
+    for (int k = 0; k < n; k++) Side<t>::taps(U + n * k, r[k]);
+    for (int p = 0; p < 3; p++) {
+        T u[n], e[3]; for (int k = 0; k < n; k++) u[k] = r[k][p];
+        Side<t>::taps(u, e); for (int k = 0; k < 3; k++) g[3 * k + p] = e[k];
     }
 }
-''')
+'''
 
 # %% ../../nbs/engine/native_step.ipynb #28f2d5b9
 _STEP['pack'] = r'''
@@ -123,16 +118,17 @@ static long slot(int c, int C, long rows, long r) {        // lane c of row r, i
     int c0 = c / PAIR * PAIR, V = std::min(PAIR, C - c0); return c0 * rows + r * V + c - c0;
 }
 static void pack_layer(const Layer& l, bool first, const T* w, T* P) {
-    const int flip[4] = {3, 1, 2, 0}, blocks = (l.co + PAIR - 1) / PAIR;
+    const int two[] = {3, 1, 2, 0}, four[] = {5, 3, 4, 1, 2, 0}, *flip = l.t == 2 ? two : four;
+    const int n = l.t + 2, blocks = (l.co + PAIR - 1) / PAIR;
 #pragma omp for schedule(static) nowait
     for (int q = 0; q < blocks * l.K; q++) {
         int k = q % l.K, o0 = q / l.K * PAIR; long ks = slot(k, l.I, 2, 1) - slot(k, l.I, 2, 0);
         for (int o = o0; o < std::min(o0 + PAIR, l.co); o++) {
-            T *f = P + l.f + slot(o, l.C, (long)l.pts * l.K, k), *b = P + l.b + slot(k, l.I, (long)l.pts * l.co, o), U[16];
+            T *f = P + l.f + slot(o, l.C, (long)l.pts * l.K, k), *b = P + l.b + slot(k, l.I, (long)l.pts * l.co, o), U[36];
             if (first) { *f = *b = w[l.wc + (long)o * l.K + k]; continue; }
             long fs = l.K * (slot(o, l.C, 2, 1) - slot(o, l.C, 2, 0)), bs = l.co * ks;
-            filter_points(w + l.wc + ((long)o * l.ci + k) * 9, U);
-            for (int p = 0; p < 16; p++) { f[p * fs] = U[p]; b[p * bs] = U[flip[p / 4] * 4 + flip[p % 4]]; }
+            (l.t == 2 ? filter_points<2> : filter_points<4>)(w + l.wc + ((long)o * l.ci + k) * 9, U);
+            for (int p = 0; p < l.pts; p++) { f[p * fs] = U[p]; b[p * bs] = U[flip[p / n] * n + flip[p % n]]; }
         }
     }
 #pragma omp for schedule(static) nowait
@@ -148,10 +144,10 @@ static void unpack_layer(const Layer& l, bool first, const T* G, T* out) {
     for (int q = 0; q < blocks * l.K; q++) {
         int k = q % l.K, o0 = q / l.K * PAIR;
         for (int o = o0; o < std::min(o0 + PAIR, l.co); o++) {
-            const T* d = G + l.dw + (long)k * l.C + o; T U[16];
+            const T* d = G + l.dw + (long)k * l.C + o; T U[36];
             if (first) { out[l.wc + (long)o * l.K + k] = *d; continue; }
-            for (int p = 0; p < 16; p++) U[p] = d[(long)p * l.K * l.C];
-            filter_taps(U, out + l.wc + ((long)o * l.ci + k) * 9);
+            for (int p = 0; p < l.pts; p++) U[p] = d[(long)p * l.K * l.C];
+            (l.t == 2 ? filter_taps<2> : filter_taps<4>)(U, out + l.wc + ((long)o * l.ci + k) * 9);
         }
     }
 #pragma omp for schedule(static) nowait
@@ -286,13 +282,13 @@ template<bool D> static void downwards(const Net& n, const T* P, T* A, T* G, int
                 A + l.s + b * l.C + v);
         if (!i) { const Term t[] = {{V, D ? z + S : z}}; wproduct(G + l.dw, l.C, l.K, t, 1, rows, l.I); break; }
         for (int d = 0; d <= D; d++) spread(z + d * S, l.z, l, B, Y + d * S, yp);
-        for (int p = 0; p < 16; p++) {
+        for (int p = 0; p < l.pts; p++) {
             const T *v = V + p * l.vp, *y = Y + p * yp; const Term t[] = {{v, y}}, u[] = {{v, y + S}, {v + S, y}};
             wproduct(G + l.dw + (long)p * l.K * l.C, l.C, l.K, D ? u : t, D ? 2 : 1, rows, l.I);
         }
         for (int d = 0; d <= D; d++) to_points(A + d * S + l.z.at, l.z, l, B, Y + d * S, yp);
         for (int c = 0; c < l.I; c += PAIR) {
-            const int lanes = std::min(PAIR, l.I - c); const Map& e = n.l[i - 1].p; const T* f = P + l.b + (long)c * 16 * l.co;
+            const int lanes = std::min(PAIR, l.I - c); const Map& e = n.l[i - 1].p; const T* f = P + l.b + (long)c * l.pts * l.co;
             const Term t[] = {{Y, f}}, u[] = {{Y + S, f}, {Y, f + n.PW}};
             mix(l, B, t, 1, yp, l.C, l.co, lanes, M, A + e.at + c, e);
             if (D) mix(l, B, u, 2, yp, l.C, l.co, lanes, M, A + S + e.at + c, e);
