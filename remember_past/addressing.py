@@ -58,7 +58,7 @@ def fixed_addressing(
     n_classes:int,  # number of classes C
     per_class:int,  # free images n of each class
 )->Tensor:          # addressing matrices (n, C, C*n) of zeros and ones
-    "The addressing under which free images of each class are bases"
+    "Make the addressing under which every free image is a basis"
     A = torch.zeros(per_class, n_classes, n_classes*per_class)
     for i in range(per_class):
         for c in range(n_classes): A[i, c, c*per_class+i] = 1

@@ -96,12 +96,12 @@ def unroll(
     momentum:float=0.9, # beta; 0 is plain SGD
     window:int=None,    # differentiate only the last `window` steps; None: all, exact
     every:int=1,        # keep weights before every k-th step only and compute the others again
-    host:bool=False,    # keep them in the computer's memory, not on the card
+    host:bool=False,    # keep those weights in the computer's memory, not on the card
     track_momentum:bool=True, # False leaves momentum out of the derivative: wrong, kept for comparison
     trace:dict=None,    # gets lists 'loss' (forward) and 'adjoint' (norm of dJ/dw, backward), one entry per step
-    m:Tensor=None,      # momentum before the first step (P,), changed in place to that after the last; None: zero
+    m:Tensor=None,      # momentum before the first step (P,), overwritten with the final momentum; None: zero
 )->Tensor:              # w_T (P,)
-    "Weights after T steps of SGD with momentum, differentiable in `w`, `X`, `Y` and `lr` with T weight vectors of memory"
+    "Train for T steps of SGD with momentum, differentiably in `w`, `X`, `Y` and `lr`, keeping T weight vectors"
     T = len(batches)
     check(T>=1, 'there are no inner steps to unroll; give batches for at least one step')
     check(window is None or 1<=window<=T, f'a window of {window} steps does not fit an unroll of {T}; give 1 to {T}, or None for all')

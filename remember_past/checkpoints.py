@@ -46,7 +46,7 @@ def copy_state(
 @contextlib.contextmanager
 def held_back(
     free=lambda: False,  # may an interrupt come now?
-):                       # function that lets an interrupt through which has waited
+):                       # function that raises an interrupt that has waited
     "Let Ctrl-C wait until the state is whole"
     main = threading.current_thread() is threading.main_thread()
     mine = [s for s in (signal.SIGINT, signal.SIGTERM) if main and signal.getsignal(s) in _INTERRUPTS]
@@ -81,7 +81,7 @@ def _replace_checkpoint(
     folder:Path, # where the checkpoints of one run are kept
     data:bytes,  # the new state
 ):
-    "The three steps, each of them whole"
+    "Replace the file in three steps, each all or nothing"
     now, sums = folder/'checkpoint.pt', folder/'checkpoint.sha256'
     prev, sum_of = folder/'checkpoint.prev.pt', lambda data: hashlib.sha256(data).hexdigest()
     known = sums.read_text(errors='replace').split() if sums.exists() else []

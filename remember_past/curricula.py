@@ -63,7 +63,7 @@ _STAGED = ('until', 'shrink', 'width', 'inner_steps', 'inner_lr', 'per_class', '
 def check_stages(
     stages, # what was given as `stages`
 ):
-    "`BadInput` for stages that make no curriculum"
+    "Raise `BadInput` for stages that make no curriculum"
     if stages is None: return
     check(isinstance(stages, (list, tuple)) and len(stages) and all(isinstance(s, dict) for s in stages),
           f'stages are {stages!r}; give a list of dictionaries, such as [dict(until=.3, shrink=2), dict()]')

@@ -32,7 +32,7 @@ class Distiller(Resumable):
     by_label = True      # a subclass with labels of another kind sets this False (queries/episodes)
     def __init__(self,
         memory:Memory,          # where to start; its tensors are learned in place
-        x:Tensor,               # real images (N, C, H, W), whitened as the memory's
+        x:Tensor,               # real images (N, C, H, W), whitened like the memory
         y:Tensor,               # their labels (N,), 0 … C-1; with `queries` any labels (N, …) that `loss` takes
         net:nn.Module|Callable, # the network to train inside, e.g. a `ConvNet`, or a function that builds it
         loss:Callable=None,     # function (outputs, targets) -> scalar; None: cross-entropy
@@ -55,7 +55,7 @@ class Distiller(Resumable):
 # %% ../nbs/04_distill.ipynb #1fa15f3f
 @patch
 def optimiser(self:Distiller)->torch.optim.Optimizer:
-    "What moves the memory"
+    "Make the optimiser that updates the memory"
     phi, o = self.memory.parameters(), self.o
     return torch.optim.Adam(phi, o['outer_lr']) if o.get('outer')=='adam' else torch.optim.SGD(phi, o['outer_lr'], o['outer_momentum'])
 
@@ -192,7 +192,7 @@ def run(self:Distiller,
 # %% ../nbs/04_distill.ipynb #66a0a06e
 def thinned(
     history:list,  # one dict per iteration
-    n:int=200,     # at most this many are kept, and the last
+    n:int=200,     # at most this many are kept, plus the last
 )->list:           # evenly spaced, the last one included
     "A few points of a long curve, rounded"
     keep = history[::max(1, math.ceil(len(history)/n))]

@@ -32,7 +32,7 @@ PROTOCOL = dict(
     decay=0.,      # weight decay
     schedule='constant', # 'constant', 'drop' (a tenth after epoch E/2+1) or 'cosine'
     loss='cross_entropy', # or 'squares'
-    centre=False,  # True: outputs count from those before training; with squares, without augmentation
+    centre=False,  # True: subtract the outputs before training; needs squares and no augmentation
     stable=False,  # True: lr is in units of the largest stable rate, see `stable_rate`
 )
 SCHEDULES, LOSSES = ('constant', 'drop', 'cosine'), dict(cross_entropy=None, squares=lambda out, target: .5*(out-target).square().mean())
@@ -61,7 +61,7 @@ def accuracy(
     x:Tensor,       # images (N, C, H, W)
     y:Tensor,       # labels (N,)
     batch:int=1000, # images at a time
-    before:Tensor=None, # parameters whose outputs are taken away first; None: outputs count as they are
+    before:Tensor=None, # parameters whose outputs are subtracted first; None: subtract nothing
 )->float:           # percent of images that are classified right
     "Accuracy in percent"
     def outputs(xb): return steps.logits(w, xb) if before is None else steps.logits(w, xb) - steps.logits(before, xb)
@@ -178,7 +178,7 @@ def evaluate(
     step:Callable=None, # called with (steps done, steps of all networks)
     **protocol,       # changes to `PROTOCOL`
 )->dict:              # accuracy (list, percent), mean, std, protocol (text), seconds
-    "Mean and standard deviation of the test accuracy of fresh networks trained on the recalled images"
+    "Train fresh networks on the recalled images; give mean and standard deviation of their test accuracy"
     check(not (raw and whitening), 'images cannot be raw and under a whitening; leave one of the two out')
     if not raw: memory.check_whitening(whitening)
     shape = tuple(x.shape[1:])

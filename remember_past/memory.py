@@ -23,8 +23,8 @@ from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing
 # %% ../nbs/02_memory.ipynb #b8a7fd01
 class Memory:
     "`bases` and the coefficients that mix them: a data set made small"
-    kinds = {}           # memories of other shapes, by name: each subclass is entered when it is defined
-    name, soft = '', False  # of a subclass; are labels recalled that are learned with the images?
+    kinds = {}           # subclasses by name: each registers itself when it is defined
+    name, soft = '', False  # a subclass's name; does it recall labels learned with the images?
     def __init_subclass__(cls):
         if cls.name: Memory.kinds[cls.name] = cls
     def __init__(self,
@@ -159,7 +159,7 @@ def per_class(cls:Memory,
 @patch
 def recall(self:Memory,
     y:Tensor=None,  # class numbers (N,), or query vectors (N, d_y); None: every class once
-)->tuple:           # images (N*r, C, H, W) in whitened space; their labels (N*r,) or rows of learned ones, or queries (N*r, d_y)
+)->tuple:           # images (N*r, C, H, W) in whitened space; for each its label, learned label row, or query: (N*r, …)
     "Recall the synthetic set for these queries, the r images of one query side by side (Eq. 2)"
     if y is None: y = torch.arange(self.d_y, device=self.bases.device)
     if self.coefs is not None: x = mix(coefficients(self.coefs, y), self.bases, self.scale)
@@ -220,8 +220,8 @@ def save(self:Memory,
 @patch(cls_method=True)
 def load(cls:Memory,
     path:str|Path,   # file written by `Memory.save`
-    sha256:str=None, # digest of the whole file, where a record keeps it; older files carry none of their own
-    room:int=ROOM,   # bytes that the images of all its queries may take
+    sha256:str=None, # expected digest of the whole file, if known; older files hold no digest themselves
+    room:int=ROOM,   # most bytes that the images of all queries may take
 )->Memory:           # the memory with its whitening and `meta`
     "Read a memory file; raises `BadInput` for a file that is damaged or not a memory"
     found = read_memory(path, sha256, room)
@@ -252,10 +252,10 @@ def save_pretrained(self:Memory,
 @patch
 def push_to_hub(self:Memory,
     repo:str,                # OWNER/NAME; made if need be
-    private:bool=False,      # hide a repository that is new
+    private:bool=False,      # make a new repository private
     token:str=None,          # of an account that may write there; None: the one that `hf auth login` stored
     endpoint:str=None,       # address of another Hub; None: the public one, or $HF_ENDPOINT
-    message:str='A memory',  # of the commit
+    message:str='A memory',  # commit message
 )->str:                      # address of the commit
     "Upload the memory, a picture of it and its card"
     return push_pretrained(self, repo, private, token, endpoint, message)
@@ -273,8 +273,8 @@ def from_images(cls:Memory,
     gen:torch.Generator=None, # which images; None: PyTorch's own generator
     whitening:Whitening=None, # the images' whitening
     classes:list=None,   # class names, where queries are labels
-)->Memory:               # with the r of Eq. 4; a class recalls r of its images, as far as K bases and d_y numbers can tell
-    "Initialise with principal components of up to 4,000 images, not centred, as bases, and r real images of each class as addresses"
+)->Memory:               # a memory with the r of Eq. 4; a class recalls approximations of r of its images
+    "Initialise bases with principal components of up to 4,000 images, not centred, and addresses with r real images of each class"
     d_y = n_classes if queries is None else queries.shape[1]
     r, small = rows_for(K, floats, tuple(x.shape[1:]), d_y, scale), F.avg_pool2d(x, scale)
     picks = ClassSampler(y, n_classes).draw(r, range(n_classes), gen)

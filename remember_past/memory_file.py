@@ -34,11 +34,11 @@ def write_memory(
 def _is_number(v): return v is None or type(v) in (int, float) and math.isfinite(v)
 
 def _fault(
-    head:dict,    # of the file
-    tensors:dict, # name to tensor
+    head:dict,    # header of the file
+    tensors:dict, # tensors by name
     room:int,     # bytes that its images may take
 )->str:           # in words; '' where it can be a memory
-    "What can't be about a memory"
+    "Say what is wrong with a memory"
     bases, coefs, labels = (tensors.get(k) for k in ('bases', 'coefs', 'labels'))
     classes, scale, meta = (head.get(k) for k in ('classes', 'scale', 'meta'))
     plausible = isinstance(classes, list) and isinstance(meta, dict)

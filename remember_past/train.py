@@ -68,7 +68,7 @@ def train_all(
     together:bool=None, # stack them? None: where the step functions can
     decay:float=0.,     # weight decay
 )->Tensor:              # trained parameters (n, P)
-    "Train n networks, on one set or each on its own: together, or one after the other; BadInput for a stack of what cannot be stacked"
+    "Train n networks, on one set or each on its own, together or in turn; BadInput for together=True where they cannot be stacked"
     augment, stack = augment or [None]*len(ws), steps.stacked(len(ws))
     Xs, Ys = (t if isinstance(t, list) else [t]*len(ws) for t in (X, Y))
     check(len(Xs)==len(Ys)==len(ws), f'{len(ws)} networks were given {len(Xs)} sets of images and {len(Ys)} of labels; '

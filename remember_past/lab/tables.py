@@ -28,10 +28,11 @@ def page_table(
 
 # %% ../../nbs/lab/tables.ipynb #edd20232
 _WORDS = dict(lr='rate', inner_lr='inner rate', outer_lr='outer rate', query_lr='query rate', eval_lr='rate of the evaluation',
-              outer='outer optimiser', per_class='images of a class in a step', real_per_class='real images of a class', ipc='images per class',
-              classes_per_step='classes in a step', eval_nets='networks', whiten='whitening', augment='augmentation', stream_batch='batch',
-              inits='networks an iteration', eval_per_class='images of a class in a step of the evaluation', pre_lr='rate of the classifier',
-              pre_epochs='epochs of the classifier', d_y='numbers of a query')
+              outer='outer optimiser', per_class='images of a class in a step', real_per_class='real images of a class',
+              ipc='images per class', classes_per_step='classes in a step', eval_nets='networks', whiten='whitening',
+              augment='augmentation', stream_batch='batch', inits='networks an iteration', d_y='numbers of a query',
+              eval_per_class='images of a class in a step of the evaluation', pre_lr='rate of the classifier',
+              pre_epochs='epochs of the classifier')
 
 def spoken(
     key:str,  # a setting
