@@ -70,7 +70,7 @@ def accuracy(
 
 # %% ../nbs/05_evaluate.ipynb #5b8a7527
 def train_nets(
-    net:nn.Module,          # the network's form
+    net:nn.Module,          # the network's architecture
     X:Tensor,               # images to train on (N, C, H, W)
     Y:Tensor,               # their labels (N,) or soft labels (N, C)
     x:Tensor,               # test images
@@ -167,7 +167,7 @@ def _counted(batches, step): # the same batches; `step` is called when the next 
 # %% ../nbs/05_evaluate.ipynb #f61ae987
 def evaluate(
     memory:Memory,    # what to evaluate
-    net:nn.Module|Callable, # the network's form, or a function that builds it; need not be the one it was distilled with
+    net:nn.Module|Callable, # the network's architecture, or a function that builds it; need not be the one it was distilled with
     x:Tensor,         # test images (N, C, H, W), whitened, or as they were loaded (`raw`)
     y:Tensor,         # test labels (N,)
     whitening:Whitening=None, # the whitening that `x` was given

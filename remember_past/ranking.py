@@ -29,7 +29,7 @@ def dd_scores(
 # %% ../nbs/ranking.ipynb #f600000a
 def ranked(
     memory,              # a `Memory` of classes
-    net,                 # the network's form
+    net,                 # the network's architecture
     ds,                  # raw `Dataset`: its training images are the real ones
     seed:int=0,          # of networks and draws
     real_epochs:int=10,  # epochs on all real images

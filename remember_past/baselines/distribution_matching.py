@@ -63,7 +63,7 @@ class DistributionMatching(Learner):
         memory:Memory,   # where to start; its tensors are learned in place
         x:Tensor,        # real images (N, C, H, W), whitened as the memory's
         y:Tensor,        # their labels (N,), 0 … C-1
-        net:nn.Module,   # the network's form, with `embed`
+        net:nn.Module,   # the network's architecture, with `embed`
         **settings,      # changes to the method's `settings`
     ):
         super().__init__(memory, x, y, net, **settings)

@@ -98,7 +98,7 @@ class KIP(Learner):
         memory:Memory,   # where to start; its tensors are learned in place
         x:Tensor,        # real images (N, C, H, W), whitened as the memory's
         y:Tensor,        # their labels (N,), 0 … C-1
-        net:nn.Module,   # the network's form; the kernel has its own
+        net:nn.Module,   # the network's architecture; the kernel has its own
         **settings,      # changes to the method's `settings`
     ):
         if settings.get('learn_labels') and memory.labels is None:

@@ -21,7 +21,7 @@ def centred(
 
 # %% ../../nbs/baselines/protocols.ipynb #70f3c8d6
 def stable_rate(
-    net:nn.Module,  # the network's form
+    net:nn.Module,  # the network's architecture
     params:dict,    # its parameters
     x:Tensor,       # images (N, C, H, W); the first 50 are used
     rounds:int=50,  # of power iteration

@@ -49,7 +49,7 @@ class Selection(Learner):
         memory:Memory,   # where to start; its tensors are learned in place
         x:Tensor,        # real images (N, C, H, W), whitened as the memory's
         y:Tensor,        # their labels (N,), 0 … C-1
-        net:nn.Module,   # the network's form
+        net:nn.Module,   # the network's architecture
         **settings,      # changes to the method's `settings`
     ):
         check(memory.coefs is None and memory.scale==1, 'real images can only be kept whole: give a Memory.per_class of scale 1')

@@ -53,7 +53,7 @@ class _Experts:
     "Trajectories of networks trained on the real images, made when they are asked for"
     def __init__(self,
         steps,         # step functions, see `steps_for`
-        net:nn.Module, # the network's form
+        net:nn.Module, # the network's architecture
         x:Tensor,      # real images (N, C, H, W)
         y:Tensor,      # their labels (N,)
         folder=None,   # where trajectories are kept; None: in memory only
@@ -125,7 +125,7 @@ class TrajectoryMatching(Learner):
         memory:Memory,        # where to start; its tensors are learned in place
         x:Tensor,             # real images (N, C, H, W), whitened as the memory's
         y:Tensor,             # their labels (N,), 0 … C-1
-        net:nn.Module,        # the network's form
+        net:nn.Module,        # the network's architecture
         folder:str|Path=None, # where trajectories are kept; None: in memory only
         **settings,           # changes to the method's `settings`
     ):

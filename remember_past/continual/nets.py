@@ -37,7 +37,7 @@ def stream_net(
 
 # %% ../../nbs/continual/nets.ipynb #65d5c8d3
 def first_weights(
-    net:nn.Module,       # the network's form
+    net:nn.Module,       # the network's architecture
     seeds,               # a seed for each network of the stack
     init:str='xavier',   # 'xavier' (uniform), 'kaiming' (normal, fan in): biases zero; 'default' (PyTorch's uniform, biases too)
 )->Tensor:               # (n, P) flat
@@ -201,7 +201,7 @@ class ConvNets(FusedConv):
     second_order, shut = True, Nets.shut
 
     def __init__(self,
-        form:nn.Module,      # the network's form
+        form:nn.Module,      # the network's architecture
         closed:Tensor=None,  # see `Nets`
     ):
         super().__init__(form)

@@ -31,7 +31,7 @@ def _check_stateless(
               'use GroupNorm or InstanceNorm, as `nets.instance_norms(net)` does')
 
 def steps_for(
-    net:nn.Module,                 # the network; only its form is used, not its weights
+    net:nn.Module,                 # the network; only its architecture is used, not its weights
     loss=None,                     # function (outputs, targets) -> scalar; None: cross-entropy
     device:str|torch.device='cpu', # where the steps will run
     **options,                     # `compile`, `dtype` and `channels_last` of `FuncSteps`; with one of them the general kernel is taken

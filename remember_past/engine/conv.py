@@ -39,7 +39,7 @@ def _conv_form(
 class FusedConv(Steps):
     "Steps of convolutions and linear layers with ReLU between them, under cross-entropy; BadInput for a network of another form"
     def __init__(self,
-        net:nn.Module,  # a network that `fits`; only its form is used, not its weights
+        net:nn.Module,  # a network that `fits`; only its architecture is used, not its weights
     ):
         self.net, self.layers, self.buffers = net, _conv_form(net), {}
         check(self.layers is not None,

@@ -58,7 +58,7 @@ def _is_block(
 class FusedConvNet(Steps):
     "Steps of a ConvNet under cross-entropy; BadInput for a network of another form"
     def __init__(self,
-        net:nn.Module,      # a network that `fits`; only its form is used, not its weights
+        net:nn.Module,      # a network that `fits`; only its architecture is used, not its weights
         parts:int=16,       # sums over images are taken in this many parts, one thread each at a time
         plain:bool=False,   # stay with plain PyTorch even where C++ can be used
     ):

@@ -31,7 +31,7 @@ def _mlp_form(
 class FusedMLP(Steps):
     "Steps of an MLP, or a stack of them, under cross-entropy or squared error; BadInput for a network of another form"
     def __init__(self,
-        net:nn.Module,      # a network that `fits`; only its form is used, not its weights
+        net:nn.Module,      # a network that `fits`; only its architecture is used, not its weights
         squared:bool=False, # mean squared error, for labels that are numbers, instead of cross-entropy
     ):
         self.widths = _mlp_form(net)

@@ -143,7 +143,7 @@ class NativeStep:
 def workspace(self:NativeStep,
     lib,        # the library
     x:Tensor,   # images
-)->tuple:       # the network's form as C++ reads it, threads, working memory
+)->tuple:       # the network's architecture as C++ reads it, threads, working memory
     "This thread's working memory for images of this shape"
     threads, kept = min(torch.get_num_threads(), self.parts), self.local.__dict__.setdefault('kept', {})
     key = (tuple(x.shape[1:]), x.dtype, threads)

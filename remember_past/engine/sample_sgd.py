@@ -110,7 +110,7 @@ class _OneLinear:
 class SampleSGD:
     "SGD on single samples: one network and the buffers that its steps use"
     def __init__(self,
-        net:FusedConv,  # the network's form
+        net:FusedConv,  # the network's architecture
         like:Tensor,    # for number type and device
         B:int,          # samples in the longest list
         size:tuple,     # height, width, channels of a sample

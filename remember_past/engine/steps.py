@@ -84,7 +84,7 @@ def fits(cls:Steps,
 
 @patch(cls_method=True)
 def make(cls:Steps,
-    net:nn.Module,                 # a network that `fits`; its form is used, its weights come as an argument
+    net:nn.Module,                 # a network that `fits`; its architecture is used, its weights come as an argument
     loss=None,                     # the loss that fitted
     device:str|torch.device='cpu', # the device that fitted
 ):                                 # `Steps`
@@ -170,7 +170,7 @@ def fits(cls:FuncSteps, net:nn.Module, loss=None, device:str|torch.device='cpu')
 
 @patch(cls_method=True)
 def make(cls:FuncSteps,
-    net:nn.Module,                 # any network; its form is used, its weights come as an argument
+    net:nn.Module,                 # any network; its architecture is used, its weights come as an argument
     loss=None,                     # function (outputs, targets) -> scalar; None: cross-entropy
     device:str|torch.device='cpu', # where the steps will run; any
     **options,                     # `compile`, `dtype` and `channels_last`

@@ -54,7 +54,7 @@ def case_name(
 @dataclass
 class _Problem:
     "The tensors of a case"
-    net:nn.Module   # the network's form, holding the initial weights
+    net:nn.Module   # the network's architecture, holding the initial weights
     w:dict          # initial weights, by name
     X:Tensor        # synthetic images
     Y:Tensor        # their labels
@@ -94,7 +94,7 @@ def _by_unroll(
     return run
 
 def _ce(
-    net:nn.Module,  # the network's form
+    net:nn.Module,  # the network's architecture
 ):                  # function (params, x, y) -> scalar
     "Cross-entropy of a network with given parameters"
     return lambda w, x, y: F.cross_entropy(functional_call(net, w, (x,)), y)

@@ -77,7 +77,7 @@ class _Row:
     def form(self,
         outputs:int=None, # None: a slot each
     ):                    # a network
-        "The form of the networks in this experiment"
+        "The architecture of the networks in this experiment"
         return make_net(self.o['net'], self.ds.shape, outputs or self.o['ways'], self.o['width'], self.o['depth'])
 
 # %% ../../nbs/lab/episodes.ipynb #e89b0284

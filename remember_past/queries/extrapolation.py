@@ -56,7 +56,7 @@ def seen_sets(
 
 # %% ../../nbs/queries/extrapolation.ipynb #5acb34e5
 def small_classifiers(
-    net:nn.Module,          # a network's form, with as many outputs as a set has classes
+    net:nn.Module,          # a network's architecture, with as many outputs as a set has classes
     sets:list,              # label sets
     images_of,              # function of a label -> training images of that class (n, C, H, W)
     ds:Dataset,             # its test part is what the classifiers are tested on
@@ -83,7 +83,7 @@ def _labelled(
     return torch.cat(sets), torch.cat([torch.full((len(x),), i, device=x.device) for i,x in enumerate(sets)])
 
 def _train_part(
-    net:nn.Module,  # the network's form
+    net:nn.Module,  # the network's architecture
     steps,          # its step functions
     part:list,      # (number, label set)
     images_of,      # see `small_classifiers`
