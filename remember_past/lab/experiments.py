@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import check, nearest
 from .settings import Kind
 from .runs import Run
+from .tables import spoken
 from .distillation import DISTILLATION
 from .extrapolation import EXTRAPOLATION
 from .episodes import EPISODES
@@ -59,12 +60,17 @@ def titles_of(
     "Names that tell runs apart"
     names = [title_of(s) for s in settings]
     def more(name): # the settings that tell the runs of one name apart
-        alike, keys, seen = [s for s, n in zip(settings, names) if n == name], [], 1
+        alike = [s for s, n in zip(settings, names) if n == name]
+        told = lambda keys: len({tuple(str(s.get(k)) for k in keys) for s in alike})
+        keys = []
         for k in dict.fromkeys(k for s in alike for k in s):
-            told = len({tuple(str(s.get(q)) for q in (*keys, k)) for s in alike})
-            if told > seen: keys, seen = [*keys, k], told
+            if told([*keys, k]) > told(keys): keys.append(k)
+        for k in [*keys]:
+            if told(rest := [q for q in keys if q != k]) == told(keys): keys = rest
         return keys
     keys = {n: more(n) for n in dict.fromkeys(names)}
-    return [n + ''.join(f', {k} {_brief(s.get(k))}' for k in keys[n]) for n, s in zip(names, settings)]
+    return [n + ''.join(f', {_brief(k, s.get(k))}' for k in keys[n]) for n, s in zip(names, settings)]
 
-def _brief(v): return ' then '.join(' '.join(f'{k} {w}' for k, w in part.items()) for part in v) if isinstance(v, list) else v
+def _brief(k, v):
+    if isinstance(v, list): return f'{k} ' + ' then '.join(' '.join(f'{q} {w}' for q, w in part.items()) for part in v)
+    return ' '.join(spoken(k, v))
