@@ -53,7 +53,7 @@ def gallery(
     for r in sorted(records, key=lambda r: (not first(r).startswith('table'), first(r), -r['mean'], r['run'])):
         best.setdefault(row(r['settings']), r)
     size = lambda r: memory_path(r).stat().st_size
-    kept = [r for r in best.values() if size(r) <= most/4]
+    kept = [r for r in best.values() if size(r) <= most/8]
     kept.sort(key=lambda r: (not ours(r['settings']), not first(r).startswith('table'), size(r), r['run']))
     while kept and sum(map(size, kept)) > most: kept.pop()
     return [memory_path(r).stem for r in kept]
