@@ -12,7 +12,7 @@ from remember_past.lab.ray import make_on_ray
 from remember_past.lab.runs import Run
 from remember_past.lab.records import find_records
 from remember_past.lab.settings import complete
-from test_survive import SMALL, holders, memories, numbers, one_thread, wait_for
+from test_survive import SMALL, holders, memories, numbers, on_one_thread, one_thread, wait_for
 
 LONG = SMALL | dict(iterations=150, inner_steps=8)
 
@@ -23,7 +23,7 @@ def experiments(): return [dict(settings=complete(**SMALL)), *(dict(settings=com
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
     runs = tmp_path_factory.mktemp('undisturbed')
-    W.make_in_turn(experiments(), runs, out=open(os.devnull, 'w'))
+    with on_one_thread(): W.make_in_turn(experiments(), runs, out=open(os.devnull, 'w'))  # made before `one_thread` begins
     return memories(runs), numbers(find_records(runs))
 
 

@@ -4,6 +4,7 @@ REMEMBER_PAST_KILLS sets how often workers are killed at random moments: 20, whi
 """
 import json, multiprocessing, os, random, shutil, signal, subprocess, sys, threading, time, types, warnings
 from collections import Counter
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 import pytest, torch, yaml
@@ -29,22 +30,26 @@ def numbers(records): return {r['run']: (r['accuracy'], r['floats'], r['history'
 def memories(runs): return {p.parent.name: p.read_bytes() for p in Path(runs).glob('cells/*/memory.safetensors')}
 
 
+@contextmanager
+def on_one_thread():
+    "Records are compared to the last bit, so every process has the same number of threads"
+    before = torch.get_num_threads(); torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    "Records are compared to the last bit, so every process has the same number of threads"
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    before = torch.get_num_threads(); torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with on_one_thread(): yield
 
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
     "The same cells, made by nobody's interference in this process"
     runs = tmp_path_factory.mktemp('undisturbed')
-    torch.set_num_threads(1)
     todo = cells(3) + [dict(settings=complete(**LONG))]
-    W.make_in_turn(todo, runs, out=open(os.devnull, 'w'))
+    with on_one_thread(): W.make_in_turn(todo, runs, out=open(os.devnull, 'w'))  # made before `one_thread` begins
     assert [r['state'] for r in todo] == ['made']*4
     return runs
 
