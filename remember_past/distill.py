@@ -106,6 +106,10 @@ def recalled(self:Distiller,
     X, Y = self.memory.recall(self.ask.vectors(labels))
     return X, Y if self.memory.soft else labels.repeat_interleave(self.memory.r, 0)
 
+def _shown(X, Y, batches): # images, labels and batches without the images that no step is shown
+    used, renumbered = batches.unique(return_inverse=True)
+    return (X, Y, batches) if len(used)==len(X) else (X[used], Y[used], renumbered)
+
 @patch
 def outer_loss(self:Distiller,
     iteration:int,    # decides everything random
@@ -114,10 +118,10 @@ def outer_loss(self:Distiller,
 )->Tensor:            # J, differentiable in the memory
     "Algorithm 1 from line 4 up to the outer loss J"
     o, p = self.now, self.plan(iteration, init)
-    X, Y = self.recalled(p['labels'])
+    X, Y, batches = _shown(*self.recalled(p['labels']), p['batches'])
     def same(x): return self.augment.apply(shrunk(x, self.shrink), p['change'])  # recalled and real images alike
     w, m = self.pool.take(iteration, p['theta0']) if self.pool else (p['theta0'], None)
-    theta = unroll(self.steps, w, same(X), Y, p['batches'], o['inner_lr'], o['momentum'], o['window'], o['every'],
+    theta = unroll(self.steps, w, same(X), Y, batches, o['inner_lr'], o['momentum'], o['window'], o['every'],
                    self.host, trace=trace, m=m)
     self.reached = theta.detach(), m  # where a network of the pool stands after this iteration
     return end_loss(self.steps, theta, same(self.x[p['real']]), self.y[p['real']])
@@ -130,9 +134,9 @@ def together(self:Distiller,
     "The outer loss of all fresh networks of an iteration, in one stacked unroll"
     o, plans = self.now, [self.plan(iteration, i) for i in range(self.o['inits'])]
     steps, change, side_by_side = self.steps.stacked(o['inits']), plans[0]['change'], lambda k, dim=0: torch.cat([p[k] for p in plans], dim)
-    (X, Y), same = self.recalled(plans[0]['labels']), lambda x: self.augment.apply(shrunk(x, self.shrink), change)
-    theta = unroll(steps, side_by_side('theta0'), same(X), Y, side_by_side('batches', -1), o['inner_lr'], o['momentum'], o['window'],
-                   o['every'], self.host)
+    X, Y, batches = _shown(*self.recalled(plans[0]['labels']), side_by_side('batches', -1))
+    def same(x): return self.augment.apply(shrunk(x, self.shrink), change)
+    theta = unroll(steps, side_by_side('theta0'), same(X), Y, batches, o['inner_lr'], o['momentum'], o['window'], o['every'], self.host)
     real = side_by_side('real')
     return end_loss(steps, theta, same(self.x[real]), self.y[real])/o['inits']
 
