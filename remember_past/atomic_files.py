@@ -23,7 +23,7 @@ def write_bytes(
     try:
         for last in (False, True):
             try: _write_once(path, tmp, data); break
-            except FileNotFoundError:  # whoever tidied the folder up took the file for a dead one's
+            except FileNotFoundError:  # a clean-up took our temporary file for one that a killed run had left
                 if last: raise
     except OSError as e:
         raise BadInput(f'cannot write {path} ({e.strerror}); choose a folder that you may write to and that has room') from None

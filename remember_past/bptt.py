@@ -32,7 +32,7 @@ def end_loss(
     steps,    # step functions
     w:Tensor, # flat parameters (P,); differentiable
     x:Tensor, # real images (B, C, H, W)
-    y:Tensor, # their labels
+    y:Tensor, # their labels (B,)
 )->Tensor:    # scalar, differentiable in `w`
     "Mean loss on real images at the end of an unroll (Eq. 3)"
     return _EndLoss.apply(w, x, y, steps)

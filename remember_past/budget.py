@@ -22,11 +22,11 @@ def budget(
 # %% ../nbs/budget.ipynb #cea5964e
 def smaller(
     shape:tuple,  # (C, H, W) of one image
-    scale:int,    # how many times smaller it is stored in height and width
+    scale:int,    # how many times smaller it is stored in height and width, 1 or more
 )->tuple:         # (C, h, w)
     "Find the shape of a basis; raises `BadInput` where a scale does not divide height and width"
     C, H, W = shape
-    whole = H%scale==0 and W%scale==0
+    whole = scale>=1 and H%scale==0 and W%scale==0
     check(whole, f'images of {H} x {W} pixels cannot be stored {scale} times smaller; choose a scale that divides both')
     return C, H//scale, W//scale
 

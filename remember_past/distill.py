@@ -8,11 +8,10 @@ __all__ = ['Distiller', 'thinned', 'distill']
 # %% ../nbs/04_distill.ipynb #df94c51f
 from collections.abc import Callable
 import math, time
-import torch, torch.nn.functional as F
+import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from .errors import check
-from .data.load import ClassSampler
 from .data.augment import Augment
 from .nets import checked_net
 from .initial_weights import fresh_params
@@ -158,7 +157,7 @@ def backward(self:Distiller,
 
 # %% ../nbs/04_distill.ipynb #dd39461c
 @patch
-def step(self:Distiller)->dict: # iteration, loss, grad_norm, seconds
+def step(self:Distiller)->dict: # iteration, loss (J before the step), grad_norm (before clipping), seconds
     "One outer iteration; raises `Diverged` and leaves the memory alone when the meta-gradient is not finite"
     began, params = time.perf_counter(), self.memory.parameters()
     self.enter()

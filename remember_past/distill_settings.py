@@ -63,8 +63,8 @@ def check_loop(
 # %% ../nbs/distill_settings.ipynb #3a3c8b07
 def check_real(
     memory:Memory,    # the memory to be learned
-    x:Tensor,         # real images
-    y:Tensor,         # their labels
+    x:Tensor,         # real images (N, C, H, W), of the memory's type
+    y:Tensor,         # their labels (N,): whole numbers from 0 where by_class is true
     by_class:bool,    # must labels be class numbers?
 ):
     "`BadInput` for real images or labels that the memory cannot be learned from"

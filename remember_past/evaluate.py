@@ -73,8 +73,8 @@ def train_nets(
     net:nn.Module,          # the network's architecture
     X:Tensor,               # images to train on (N, C, H, W)
     Y:Tensor,               # their labels (N,) or soft labels (N, C)
-    x:Tensor,               # test images
-    y:Tensor,               # test labels
+    x:Tensor,               # test images (M, C, H, W), in the whitening of `X`
+    y:Tensor,               # test labels (M,)
     seed:int=0,             # seed of initialisations, order and augmentation
     callback:Callable=None, # called with (networks done, accuracies so far)
     shown:int=None,         # images of an epoch, drawn anew from `X` for each; None: all of `X`
@@ -177,7 +177,7 @@ def evaluate(
     raw:bool=False,   # is `x` as it was loaded? then the memory's whitening is applied first
     step:Callable=None, # called with (steps done, steps of all networks)
     **protocol,       # changes to `PROTOCOL`
-)->dict:              # accuracy (list, percent), mean, std, protocol (text), seconds
+)->dict:              # accuracy (list), mean and std (percent; std is None for a single network), protocol (text), seconds
     "Train fresh networks on the recalled images; give mean and standard deviation of their test accuracy"
     check(not (raw and whitening), 'images cannot be raw and under a whitening; leave one of the two out')
     if not raw: memory.check_whitening(whitening)

@@ -14,7 +14,7 @@ from .errors import check
 # %% ../nbs/08_hashes.ipynb #0f18a57d
 def plain(
     x,  # dict, list, tuple, number, string, path, or anything with `tolist` (tensor, array)
-):      # the same in JSON's own types, whole floats as integers
+):      # the same in JSON's own types; whole floats become integers, NaN and infinities None; anything else raises BadInput
     "Turn settings and records into what JSON would read back"
     if hasattr(x, 'tolist'): x = x.tolist()
     if isinstance(x, dict): return {str(k): plain(v) for k, v in x.items()}

@@ -106,8 +106,9 @@ def model_card(
     s, mean, C = memory.meta.get('settings') or {}, memory.meta.get('mean'), len(memory.classes)
     name = Path(str(s['data'])).stem if 'data' in s else None
     kind = 'free images' if memory.coefs is None else f'bases, mixed by {memory.r} addressing matrices'
-    what = (f'{memory.K} {kind}, together {memory.floats:,} floats: as many as {memory.floats/math.prod(memory.shape):.3g} images. '
-            f'They recall {memory.r} images for each of {memory.d_y} queries.')
+    made = f'A memory of the kind *{memory.name}*' if memory.name else f'{memory.K} {kind}'
+    what = (f'{made}, together {memory.floats:,} floats: as many as {memory.floats/math.prod(memory.shape):.3g} images. '
+            f'Each of {memory.d_y} queries recalls {memory.r} images.')
     parts = [f'---\n{_head(memory, name)}---', f'# A memory of {name or "images"}', '![Recalled images](recalled.png)',
              'A data set distilled into a few numbers, after [Remember the Past](https://arxiv.org/abs/2206.02916) (Deng & Russakovsky, '
              f'NeurIPS 2022). {what}']

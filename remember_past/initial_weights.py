@@ -30,7 +30,7 @@ def fresh_params(
     net:nn.Module,  # the network whose layers are reset; it is not changed
     seed:int,       # the same seed gives the same numbers on every device
     n:int=None,     # how many networks to stack; none: a single one, unstacked
-)->dict:            # name -> tensor on the device of `net`; n x ... when stacked; needs no grad
+)->dict:            # name -> tensor on the device of `net`; with a first dimension of n when stacked; requires_grad is False
     "Fresh initial parameters by the layers' own defaults; BadInput for a layer that cannot reset itself"
     for m in net.modules():
         check(hasattr(m, 'reset_parameters') or next(m.parameters(recurse=False), None) is None,

@@ -45,7 +45,7 @@ class Logger:
 @torch.no_grad()
 def _sheet(memory, most=20): # the first image of each class, as bytes
     from remember_past.show.pictures import sheet, to_pixels
-    y = torch.arange(min(memory.d_y, most), device=memory.bases.device)
+    y = torch.arange(min(memory.d_y, most), device=memory.parameters()[0].device)
     x = memory.recall(y)[0].unflatten(0, (len(y), -1))[:, 0]
     return (255*sheet(to_pixels(x, memory.whitening), min(10, len(x)))).round().astype(np.uint8)
 

@@ -24,7 +24,7 @@ from .addressing import as_query, coefficients, enlarge, mix, fixed_addressing
 class Memory:
     "`bases` and the coefficients that mix them: a data set made small"
     kinds = {}           # subclasses by name: each registers itself when it is defined
-    name, soft = '', False  # a subclass's name; does it recall labels learned with the images?
+    name, soft = '', False  # a subclass's name; does the outer loop learn its labels, too?
     def __init_subclass__(cls):
         if cls.name: Memory.kinds[cls.name] = cls
     def __init__(self,
@@ -78,10 +78,7 @@ def floats(self:Memory)->int:
     "Left side of Eq. 4: floats of bases and addressing matrices"
     return sum(p.numel() for p in self.parameters())
 
-@patch(as_prop=True)
-def bytes(self:Memory)->int:
-    "What the tables take in a file, whitening and labels left out"
-    return sum(p.numel()*p.element_size() for p in self.parameters())
+
 
 # %% ../nbs/02_memory.ipynb #0cafd015
 @patch
@@ -227,9 +224,15 @@ def load(cls:Memory,
     found = read_memory(path, sha256, room)
     kind = found.pop('kind', None)
     if kind is None: return Memory(**found)
-    check(kind in cls.kinds, f'{path} holds a memory of the kind {kind!r}, which nobody has defined yet; '
-          'import remember_past.all, or the module that defines it')
-    return cls.kinds[kind].restored(path, **found)
+    if kind not in cls.kinds:
+        from remember_past.memories.overview import known_kinds  # ours register themselves when they are imported
+        known_kinds()
+    check(kind in cls.kinds, f'{path} holds a memory of the kind {kind!r}, which nobody has defined yet; import the module that defines it')
+    memory = cls.kinds[kind].restored(path, **found)
+    need = memory.d_y*memory.r*math.prod(memory.shape)*4
+    check(need <= room, f'{path} recalls images of {need/2**30:,.1f} GiB, more than the {room/2**30:g} GiB allowed; '
+          'Memory.load(.., room=BYTES) allows more')
+    return memory
 
 # %% ../nbs/02_memory.ipynb #b4000102
 @patch(cls_method=True)
@@ -274,7 +277,7 @@ def from_images(cls:Memory,
     whitening:Whitening=None, # the images' whitening
     classes:list=None,   # class names, where queries are labels
 )->Memory:               # a memory with the r of Eq. 4; a class recalls approximations of r of its images
-    "Initialise bases with principal components of up to 4,000 images, not centred, and addresses with r real images of each class"
+    "Initialise bases with principal components of up to 4,000 images (2K, if that is more), not centred, and addresses with r real images of each class"
     d_y = n_classes if queries is None else queries.shape[1]
     r, small = rows_for(K, floats, tuple(x.shape[1:]), d_y, scale), F.avg_pool2d(x, scale)
     picks = ClassSampler(y, n_classes).draw(r, range(n_classes), gen)

@@ -53,7 +53,7 @@ def _fault(
     fits = C and K % C == 0 if coefs is None else coefs.ndim == 3 and coefs.shape[2] == K and C in (0, coefs.shape[1])
     fits = fits and (labels is None or coefs is None and tuple(labels.shape) == (K, C))
     if not fits: return 'has bases, coefficients, labels and classes that do not go together'
-    need = (K + (0 if coefs is None else coefs.shape[0]*coefs.shape[1]))*bases[0].numel()*scale**2*4
+    need = (K + (0 if coefs is None else coefs.shape[0]*coefs.shape[1]))*bases[0].numel()*scale**2*bases.element_size()
     told = f'recalls images of {need/2**30:,.1f} GiB, more than the {room/2**30:g} GiB allowed'
     if need > room: return f'{told}; Memory.load(.., room=BYTES) allows more'
     if not isinstance(meta, dict) or not isinstance(meta.get('settings', {}), dict): return 'has an impossible header'

@@ -23,7 +23,7 @@ def _instance_norms(
     return net
 
 # %% ../nbs/other_nets.ipynb #bf50d71c
-def _resnet18(c, side):
+def _resnet18(c, side): # channels, smaller side in pixels -> trunk, number of features
     from torchvision.models import resnet18
     net = resnet18()
     net.conv1, net.maxpool, net.fc = nn.Conv2d(c, 64, 3, padding=1, bias=False), nn.Identity(), nn.Identity()

@@ -15,7 +15,7 @@ from .train import generator
 # %% ../nbs/ranking.ipynb #f6000006
 def dd_scores(
     real:float,       # accuracy after training on all real images, percent
-    ours:float,       # after training on what the memory recalls
+    ours:float,       # the same after training on what the memory recalls, 0 to 100
     random:float,     # after training on as many random real images as the memory's floats would hold
     weight:float=.5,  # of IOR against HLR, 0 to 1
 )->dict:              # hlr and ior in percentage points, lrs from 0 to 1

@@ -12,7 +12,7 @@ from remember_past.data.whiten import fit_whitening
 from remember_past.engine.choose import steps_for
 from remember_past.errors import BadInput
 from remember_past.lab.episodes import _Row, _part_settings
-from remember_past.lab.own_settings import read_settings
+from remember_past.lab.own_settings import read_pairs
 from remember_past.lab.runs import Run
 from remember_past.lab.records import find_records
 from remember_past.lab.settings import complete
@@ -117,7 +117,7 @@ def test_a_disk_that_fails(tmp_path):
     run = Run(tmp_path/'runs', 'cells', complete(data='digits'))
     run.finish(dict(mean=1.)); run.save_checkpoint(dict(iteration=3))
     (tmp_path/'photos'/'dog').mkdir(parents=True); (tmp_path/'photos'/'dog'/'1.png').write_bytes(b'a second class')
-    readers = {'m.safetensors': Memory.load, 'a.npz': load_data, 'x.json': read_json, 'p.yml': lambda p: read_settings((), str(p)),
+    readers = {'m.safetensors': Memory.load, 'a.npz': load_data, 'x.json': read_json, 'p.yml': lambda p: read_pairs((), str(p)),
                't.csv': lambda p: load_data(p, size=8), 'photos/cat/1.png': lambda p: load_data(p.parents[1], size=8),
                **{str((run.folder/name).relative_to(tmp_path)): read for name, read in {
                    'record.json': lambda p: find_records(tmp_path/'runs'), 'settings.json': lambda p: Run(tmp_path/'runs', 'cells', complete(data='digits')),

@@ -1,11 +1,17 @@
 "Memories of other shapes go through the same doors as the paper's; adding one takes a class, and no change elsewhere"
+import subprocess, sys
 import numpy as np, pytest, torch
+from remember_past.data.load import load_data
+from remember_past.distill import distill
 from remember_past.errors import BadInput
+from remember_past.hub import model_card
 from remember_past.lab.commands import rp_distill, rp_evaluate, rp_recall, rp_verify
 from remember_past.lab.settings import complete
+from remember_past.loggers import CSVLogger
 from remember_past.memories.decoded import Decoded
 from remember_past.memories.overview import known_kinds
 from remember_past.memory import Memory
+from remember_past.nets import MLP
 from remember_past.show.explorer import explore
 from remember_past.show.pictures import show_memory
 
@@ -53,7 +59,7 @@ def test_an_unknown_kind_says_what_to_do(toy, tmp_path):
     path = toy.begin(900, (1, 8, 8), ['a', 'b']).save(tmp_path/'m.safetensors')
     kept = Memory.kinds.pop('shifted')
     try:
-        with pytest.raises(BadInput, match='import remember_past.all'): Memory.load(path)
+        with pytest.raises(BadInput, match='import the module that defines it'): Memory.load(path)
     finally: Memory.kinds['shifted'] = kept
 
 
@@ -88,3 +94,23 @@ SMALL = dict(patches=dict(cuts=2, dictionary=16), coordinates=dict(units=3), gau
 def test_every_kind_goes_through_all_doors(name, tmp_path, capsys):
     memory, said = through_all_doors(name, tmp_path, capsys, 'ipc=2', *(f'{k}={v}' for k, v in SMALL.get(name, {}).items()))
     assert memory.name == name and memory.floats <= 1280 and ('stands' in said or 'not compared' in said)
+
+
+@pytest.mark.parametrize('name', kinds)
+def test_every_kind_is_logged_described_and_bounded(name, tmp_path):
+    ds = load_data('digits')
+    begun = kinds[name].begin(4000, ds.shape, ds.classes, x=ds.x_train, y=ds.y_train)
+    memory = distill(begun, ds.x_train, ds.y_train, MLP(ds.shape, 10, widths=(8,)), CSVLogger(tmp_path/'log', pictures=1), iterations=1, inner_steps=2, per_class=1)
+    assert list((tmp_path/'log').rglob('*.png')) and list((tmp_path/'log').rglob('*.csv'))
+    assert f'{memory.r} images' in model_card(memory)
+    path = memory.save(tmp_path/'m.safetensors')
+    need = 4*10*memory.r*64
+    assert Memory.load(path, room=need).r == memory.r
+    with pytest.raises(BadInput, match='GiB allowed'): Memory.load(path, room=need-1)
+
+
+def test_a_fresh_process_knows_every_kind(tmp_path):
+    "Without `remember_past.memories` having been imported"
+    path = kinds['palette'].begin(2400, (1, 8, 8), [str(i) for i in range(10)]).save(tmp_path/'m.safetensors')
+    code = f'from remember_past.all import Memory; print(Memory.load({str(path)!r}).name)'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == 'palette'

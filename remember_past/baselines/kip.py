@@ -174,10 +174,9 @@ def update(self:KIP, gen:torch.Generator)->dict: # loss, grad_norm
 # %% ../../nbs/baselines/kip.ipynb #4a20ddeb
 @patch
 def ridge_accuracy(self:KIP,
-    x:Tensor,     # images
-    y:Tensor,     # labels
-    seed:int=0,   # of the random kernel
+    x:Tensor,     # images (N, C, H, W)
+    y:Tensor,     # class numbers (N,)
 )->float:         # percent
     "Accuracy of kernel regression from the memory"
-    with torch.no_grad(): said = torch.cat([self.predict(b, generator(seed, 'ridge')).argmax(1) for b in x.split(1000)])
+    with torch.no_grad(): said = torch.cat([self.predict(b, generator(0, 'ridge')).argmax(1) for b in x.split(1000)])
     return 100*(said==y).double().mean().item()

@@ -87,9 +87,9 @@ def _chained(
 # %% ../../nbs/continual/kernel.ipynb #5c23523d
 @patch
 def features(self:KCL,
-    w:Tensor,        # flat weights of the features
+    w:Tensor,        # flat weights of the features (n, P)
     x:Tensor,        # (n, B, C, H, W)
-    masks=None,      # dropout
+    masks=None,      # for each hidden layer (n, B, H), 0 or 1/(1-p); None: no dropout
 )->Tensor:           # (n, B, F), each seed's batch scaled to [0, 1]
     "What the kernel compares"
     h = _chained(x.flatten(2), w, self.parts[0], torch.relu, masks, last=True)

@@ -386,12 +386,11 @@ def predict(self:Recall,
 def memory(self:Recall,
     i:int,     # which seed of the stack
     task:int,  # a finished task
-    classes=None, # class names; None: numbers
 )->Memory:     # to save, to look at, to train any network on
     "One memory as `Memory`"
     B, A = self.images(*self.past(task)) if self.o['support'] else (self.done[task] + [None])[:2]
     rows = A[i].cpu().unflatten(0, (self.ways, -1)).transpose(0, 1).contiguous() if A is not None else None
-    bases, classes = B[i].cpu().reshape(-1, *self.small).clone(), classes or [str(c) for c in self.open(task)[i].tolist()]
+    bases, classes = B[i].cpu().reshape(-1, *self.small).clone(), [str(c) for c in self.open(task)[i].tolist()]
     return Memory(bases, rows, self.o['scale'], classes, meta=dict(seed=self.seeds[i], task=task))
 
 @patch

@@ -161,11 +161,10 @@ def chosen(self:Stream,
 @patch
 def everything(self:Stream,
     t:int,         # number of a task
-    augment=True,  # as streamed; False leaves out the random changes of CIFAR-100
 )->tuple:          # images (N, C, H, W) and labels (N,)
     "All samples of a task at once: for upper variants and for looking, not part of the single pass"
     pick = self.chosen(self.at(t))
-    return self.changed(self.ds.x_train[pick], t, generator(self.seed, 'augment', t) if augment else None), self.ds.y_train[pick]
+    return self.changed(self.ds.x_train[pick], t, generator(self.seed, 'augment', t)), self.ds.y_train[pick]
 
 # %% ../../nbs/continual/streams.ipynb #7655c5d8
 @patch

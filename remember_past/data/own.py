@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/own.ipynb #ad100976
-import collections, csv, functools, hashlib
+import collections, csv, functools
 from pathlib import Path
 import numpy as np
 from ..errors import BadInput, check
@@ -78,7 +78,9 @@ def _stacked(
     kinds = {a.dtype for a in pictures}
     check(len(kinds) == 1, f'{where} mixes images of {" and ".join(sorted(map(str, kinds)))}; give all of them as one kind')
     colour = any(a.ndim == 3 and 3 in (a.shape[0], a.shape[-1]) for a in pictures)
-    return np.stack([np.repeat(a.reshape(*usual, 1), 3, -1) if colour and a.size == usual[0]*usual[1] else a for a in pictures])
+    whole = [np.repeat(a.reshape(*usual, 1), 3, -1) if colour and a.size == usual[0]*usual[1] else a for a in pictures]
+    check(len({a.shape for a in whole}) == 1, f'{where} mixes channels first and channels last; give all images in one layout')
+    return np.stack(whole)
 
 def _height_width(a): # of an array H x W, H x W x C or C x H x W
     return a.shape if a.ndim == 2 else a.shape[:2] if a.shape[-1] in (1, 3) else a.shape[1:]

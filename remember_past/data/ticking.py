@@ -16,7 +16,7 @@ def ticking(
     seconds:float=None,  # how long, as far as anybody can predict
     tell=None,           # called each second with the seconds gone and `seconds`; None: a line on standard error; False: nothing
 ):
-    "Say each second how long a computation has run; nothing where it ends within three"
+    "Report once a second how long a computation has run; silent if it ends within three seconds"
     if tell is False or seconds is not None and seconds < 3: yield; return
     ended, began, bar = threading.Event(), time.monotonic(), []
     def line(gone, _):

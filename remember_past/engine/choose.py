@@ -28,7 +28,7 @@ def _check_stateless(
         check(not draws, f'the network has {what}: it would draw anew each time a step is looked at, and the meta-gradient would be wrong; '
               'take it out or set its p to 0')
         check(not keeps, f'the network has {what}, which keeps running statistics beside the weights; '
-              'use GroupNorm or InstanceNorm, as `nets.instance_norms(net)` does')
+              'put GroupNorm with one group a channel, or InstanceNorm, in its place')
 
 def steps_for(
     net:nn.Module,                 # the network; only its architecture is used, not its weights

@@ -98,9 +98,9 @@ def _conv_backward(
 # %% ../../nbs/engine/convnet.ipynb #d61e22e3
 @patch
 def plain_forward(self:FusedConvNet,
-    w:Tensor,   # flat parameters
-    x:Tensor,   # images
-)->tuple:       # logits, and for each block its input and what it kept; the flattened top
+    w:Tensor,   # flat parameters (P,)
+    x:Tensor,   # images (N, C, H, W)
+)->tuple:       # logits (N, K); for each block its input and what it kept; the last pooled map (N, C, h, w)
     "Logits, by plain PyTorch"
     blocks, (hw, hb), trail = *self.pieces(w), []
     for (cw, _, g, b), pad in zip(blocks, self.pads):

@@ -16,11 +16,10 @@ def memory_for(
     n_params:int,    # P, parameters of the network
     steps:int,       # T, or the window if there is one
     every:int=1,     # see `unroll`
-    itemsize:int=4,  # bytes of a float
 )->int:              # bytes
     "Bytes of the weights that an unroll keeps; activations of one step come on top, once"
     vectors = steps+1 if every==1 else 2*(-(-steps//every)+1)+every+1
-    return vectors*n_params*itemsize
+    return vectors*n_params*4  # float32
 
 # %% ../../nbs/engine/cost.ipynb #37bda2ff
 def _seconds_of(

@@ -65,8 +65,8 @@ def _check(self:FusedMLP, w, x, y=None, v=None, soft=False):
 # %% ../../nbs/engine/mlp.ipynb #68877293
 @patch
 def up(self:FusedMLP,
-    w:Tensor,  # flat parameters
-    x:Tensor,  # images
+    w:Tensor,  # flat parameters (P,), or (n, P) of a stack
+    x:Tensor,  # images (B, C, H, W), or (n, B, C, H, W)
 )->tuple:      # logits; the input of every layer
     "Logits, and what the way down needs"
     add, h, inputs = _products(w)[0], x.flatten(w.ndim), []
@@ -79,9 +79,9 @@ def up(self:FusedMLP,
 # %% ../../nbs/engine/mlp.ipynb #ca003ad8
 @patch
 def up_dual(self:FusedMLP,
-    w:Tensor,  # flat parameters
-    x:Tensor,  # images
-    v:Tensor,  # direction
+    w:Tensor,  # flat parameters (P,), or (n, P) of a stack
+    x:Tensor,  # images (B, C, H, W), or (n, B, C, H, W)
+    v:Tensor,  # direction, like `w`
 )->tuple:      # logits; their derivative along v; inputs of every layer; their derivatives, None for images
     "`up` and its derivative along v"
     (add, add_), h, t, inputs, duals = _products(w), x.flatten(w.ndim), None, [], []

@@ -56,11 +56,11 @@ class _Problem:
     "The tensors of a case"
     net:nn.Module   # the network's architecture, holding the initial weights
     w:dict          # initial weights, by name
-    X:Tensor        # synthetic images
-    Y:Tensor        # their labels
+    X:Tensor        # synthetic images (N, C, H, W)
+    Y:Tensor        # their labels (N,), class numbers
     batches:Tensor  # image numbers (T, B)
-    x:Tensor        # real images
-    y:Tensor        # their labels
+    x:Tensor        # real images (M, C, H, W)
+    y:Tensor        # their labels (M,)
     lr:float        # learning rate of the inner steps
     momentum:float  # their momentum
     ws:Tensor=None  # initial weights of the networks of an evaluation (n, P)

@@ -6,7 +6,7 @@
 __all__ = ['DIFFERS', 'GRIDS', 'floor_seconds', 'line_of', 'grid', 'bench_settings', 'bench', 'publish_record', 'bench_records']
 
 # %% ../../nbs/lab/bench.ipynb #678fbb90
-import contextlib, json, multiprocessing, os, statistics, time, warnings
+import contextlib, json, multiprocessing, os, statistics, warnings
 from pathlib import Path
 import torch
 from torch import Tensor

@@ -15,7 +15,7 @@ if _name.startswith('rp_') and signal.getsignal(signal.SIGINT) is signal.default
     signal.signal(signal.SIGINT, _leave)  # in a command; who only imports this module keeps Python's own answer
 
 # %% ../../nbs/lab/commands.ipynb #89b91e12
-import io, json
+import json
 from pathlib import Path
 from fastcore.script import Param
 from ..errors import check
@@ -160,8 +160,8 @@ def _data_of(memory, file, s, where): # the data set that settings name, if the 
 def rp_evaluate(
     file:str,            # memory file, a folder, mnist-1ipc (which comes with the package), or OWNER/NAME on the Hugging Face Hub
     data:str=None,       # test data set; the one it was distilled from when left out
-    net:str=None,        # convnet, widenet, mlp, alexnet, vgg11 or resnet18; that of the memory's own evaluation when left out
-    width:int=None,      # channels of a convnet or widenet; as in the memory's own evaluation when left out
+    net:str=None,        # convnet, mlp, widenet, widemlp, resnet18, vgg11 or alexnet; that of the memory's own evaluation when left out
+    width:int=None,      # channels of a convnet or widenet, hidden units of a widemlp; as in the memory's own evaluation when left out
     depth:int=None,      # blocks of a convnet; as distilled when left out
     nets:int=3,          # fresh networks
     epochs:int=None,     # epochs on the recalled images; as in the memory's own evaluation when left out

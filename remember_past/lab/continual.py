@@ -59,12 +59,11 @@ class _StreamRun:
         o:dict,         # complete settings
         run,            # see `Run`; keeps checkpoints
         device='cpu',   # where it learns
-        data_root=None, # folder of the data sets
         progress=None,  # called with a dict: stage, done, of, loss, seconds_left
         every:float=60, # seconds between checkpoints within a task
     ):
         store_attr()
-        self.streams, self.twin = make_streams(o, data_root), None
+        self.streams, self.twin = make_streams(o), None
         self.T = self.streams[0].tasks
 
     def begin(self): # apart, for it comes after the run is locked
@@ -183,7 +182,6 @@ def _run_continual(
     settings:dict,     # from `complete`
     root='runs',       # folder of all runs
     device='cpu',      # 'cpu', 'cuda' or 'auto', see `_stream_device`
-    data_root=None,    # data folder, see `load_data`
     progress=None,     # called with a dict: stage, done, of, loss, seconds_left
     fresh:bool=False,  # compute again even if the record is there
     every:float=60,    # seconds between checkpoints within a task
@@ -191,7 +189,7 @@ def _run_continual(
     "Make one record, or read it if it was made before; an interrupted run goes on where its last checkpoint was"
     run = Run(root, 'continual', settings, create=False)
     if run.done and not fresh: return run.record
-    s = _StreamRun(settings, run, _stream_device(settings, device), data_root, progress, every)
+    s = _StreamRun(settings, run, _stream_device(settings, device), progress, every)
     with Run(root, 'continual', run.settings).locked(wait=True):
         if fresh: run.set_aside(fresh)
         if run.done: return run.record

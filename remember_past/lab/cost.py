@@ -21,11 +21,10 @@ from .scoring import _rows
 # %% ../../nbs/lab/cost.ipynb #97d2b731
 def _cost(
     o:dict,         # complete settings
-    data_root=None, # data folder, see `load_data`
     device='cpu',   # 'cpu', 'cuda' or 'auto'
 )->dict:            # minutes in all, those of the distillation, seconds of an outer iteration, bytes of kept weights
     "Predict time and memory of an experiment that learns by BPTT"
-    ds, dev = load_data(o['data'], data_root, o['val'], size=o.get('size')), pick_device(device)
+    ds, dev = load_data(o['data'], None, o['val'], size=o.get('size')), pick_device(device)
     net, parts, begun = make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth']), [], 0
     for stage in o.get('stages') or [{}]:
         now, share, begun = {**CURRICULUM, **o, **stage}, stage.get('until', 1)-begun, stage.get('until', 1)

@@ -24,7 +24,6 @@ def run_distillation(
     settings:dict,     # from `complete`
     root:str|Path='runs', # folder of all runs
     device:str|torch.device='cpu', # 'cpu', 'cuda' or 'auto'
-    data_root:str|Path=None, # data folder, see `load_data`
     progress:Callable=None, # see `Distillation.learn`
     fresh:bool=False,  # compute again even if the record is there, and learn again even if another run did?
     distiller=Distiller, # see `Distillation.learn`
@@ -33,7 +32,7 @@ def run_distillation(
     "Make one record, or read it if it was made before; an interrupted run goes on"
     run, dev = Run(root, 'cells', settings, create=False), pick_device(device)
     if run.done and not fresh: return run.record
-    d = Distillation(settings, *load_whitened(settings, data_root, dev, progress))
+    d = Distillation(settings, *load_whitened(settings, None, dev, progress))
     memory, learns = d.start(), settings['method'] not in ('random', *ON_REAL)
     begun = fresh or run.afresh or (run.folder/'checkpoint.pt').exists()
     twin = run.twin(learning, 'memory.safetensors', waits(progress)) if learns and not begun else None

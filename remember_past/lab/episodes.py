@@ -230,14 +230,13 @@ def _run_episodes(
     settings:dict,     # from `complete`
     root='runs',       # folder of all runs
     device='cpu',      # 'cpu', 'cuda' or 'auto'
-    data_root=None,    # data folder, see `load_data`
     progress=None,     # see `_Row`
     fresh:bool=False,  # score again even if the record is there; the shared parts are kept
 )->dict:               # the record
     "Make one record of the table, or read it if it was made before; what was interrupted goes on"
     run, dev = Run(root, 'images', settings, create=False), pick_device(device)
     if run.done and not fresh: return run.record
-    row = _Row(settings, *load_whitened(settings, data_root, dev), root, progress)
+    row = _Row(settings, *load_whitened(settings, None, dev), root, progress)
     with Run(root, 'images', run.settings).locked(wait=True):
         if fresh: run.set_aside(fresh)
         if run.done: return run.record

@@ -132,14 +132,13 @@ def _run_extrapolation(
     settings:dict,     # from `complete`
     root='runs',       # folder of all runs
     device='cpu',      # 'cpu', 'cuda' or 'auto'
-    data_root=None,    # data folder, see `load_data`
     progress=None,     # see `Distillation.learn`
     fresh:bool=False,  # compute again even if the record is there
 )->dict:               # the record; minutes are of all its tasks and of scoring
     "Learn all tasks, train classifiers across them; or read the record if that was done before"
     o, dev, run = settings, pick_device(device), Run(root, 'extrapolation', settings, create=False)
     if run.done and not fresh: return run.record
-    whole = _Between(o, *load_whitened(o, data_root, dev))
+    whole = _Between(o, *load_whitened(o, None, dev))
     ds = whole.ds
     with Run(root, 'extrapolation', run.settings).locked(wait=True) as run:
         if fresh: run.set_aside(fresh)
@@ -177,7 +176,7 @@ def _file(
 def _work(
     o:dict,  # complete settings
 )->float:    # larger for a run that takes longer
-    "A measure of time: images that pass through a network, three times where the derivative comes back"
+    "A measure of time: images that pass through a network, four times where the derivative comes back"
     C = o['classes_per_step'] or o['task_classes']
     T = o['window'] if o.get('pool') else o['inner_steps']
     learn = o['iterations']*o['inits']*T*C*o['per_class']*4*(1 if o['joint'] else 20)

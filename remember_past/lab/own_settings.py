@@ -24,15 +24,6 @@ def read_pairs(
         given[key] = _parse_yaml(value, f'the value of {p!r}') if value else ''
     return _plain_values(given)
 
-def read_settings(
-    pairs=(),      # KEY=VALUE, value as in YAML
-    params=None,   # YAML file of settings; pairs win
-)->dict:           # complete settings of an experiment
-    "Settings from a command line; `BadInput` for an unknown one"
-    settings = schema_named('distillation')(**read_pairs(pairs, params))
-    known_data(settings['data'], 'the settings')
-    return settings
-
 # %% ../../nbs/lab/own_settings.ipynb #4b853243
 def row_like(
     root,         # the repository, or the installed package

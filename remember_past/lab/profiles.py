@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../../nbs/lab/profiles.ipynb #a4164b15
 import math
-from pathlib import Path
 from ..errors import check, nearest
 from ..data.load import load_data
 from ..data.own import own_kind

@@ -53,24 +53,17 @@ class _Estimate:
         return None if None in each else sum(each)
 
 # %% ../../nbs/lab/progress.ipynb #59f2c945
-def _clock(
-    seconds:float,  # a duration
-)->str:             # 0:07, 12:30, 3:02:00
-    "A duration for people"
-    m, s = divmod(int(seconds), 60)
-    return f'{m//60}:{m%60:02}:{s:02}' if m >= 60 else f'{m}:{s:02}'
-
 def _news(
     news:dict,   # stage, done, of, and where known loss and seconds_left
     rest=None,   # seconds that the others will take, where that is known
     short:int=0, # how much to leave out: 1 the loss, 2 the stage and the time of this one as well
-)->str:          # distil 120/400  loss 1.234  left 0:42, all 12:30
+)->str:          # distil 120/400  loss 1.234  left 00:42, all 12:30
     "News as text"
     left = news.get('seconds_left')
     text = f'{news["done"]}/{news["of"]}' if short > 1 else f'{news["stage"]} {news["done"]}/{news["of"]}'
     if news.get('loss') is not None and not short: text += f'  loss {news["loss"]:.3f}'
-    times = [f'left {_clock(left)}'] if left is not None and (short < 2 or not rest) else []
-    return '  '.join([text, ', '.join(times + ([f'all {_clock(rest + (left or 0))}'] if rest else []))]).rstrip()
+    times = [f'left {tqdm.format_interval(left)}'] if left is not None and (short < 2 or not rest) else []
+    return '  '.join([text, ', '.join(times + ([f'all {tqdm.format_interval(rest + (left or 0))}'] if rest else []))]).rstrip()
 
 class _Bar(tqdm):
     "A line of tqdm's that says what it is told, in the width that there is"
@@ -156,7 +149,7 @@ def end(self:Line,
     "An experiment has ended"
     took = time.monotonic() - self.began
     if self.guess: self.guess.took[self.i] = took; self.guess.under_way = {}
-    self.write(f'{self.title}  {text}  {_clock(took)}')
+    self.write(f'{self.title}  {text}  {tqdm.format_interval(took)}')
 
 # %% ../../nbs/lab/progress.ipynb #d3979964
 class Board:
@@ -206,7 +199,7 @@ def end(self:Board,
     "An experiment has ended, or its worker has"
     self.ended[i] = time.monotonic() - self.begun.get(i, time.monotonic())
     self.rest.pop(i, None)
-    self.keep(f'{self.title(i)}  {text}  {_clock(self.ended[i])}')
+    self.keep(f'{self.title(i)}  {text}  {tqdm.format_interval(self.ended[i])}')
     self.lines[w] = f'worker {w+1}  waits', None
     self.show()
 
@@ -224,7 +217,7 @@ def seconds_left(self:Board)->float:  # None while nothing is known
 def total(self:Board)->str:  # one line
     "The line for the whole"
     left = self.seconds_left() if len(self.ended) < len(self.todo) else None
-    return f'{len(self.ended)} of {len(self.todo)} runs' + ('' if left is None else f', about {_clock(left)} left')
+    return f'{len(self.ended)} of {len(self.todo)} runs' + ('' if left is None else f', about {tqdm.format_interval(left)} left')
 
 # %% ../../nbs/lab/progress.ipynb #83f97ccc
 @patch

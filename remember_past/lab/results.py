@@ -116,6 +116,7 @@ def coverage(
     said = f'Profile `{profile}`: {len(found) - len(left)} of {len(found)} {what} have a record.'
     if failed: said += f' {len(failed)} failed, the first with: {failed[0]["state"][8:]}.'
     device = ' --device cuda' if profile == 'paper' else ''
-    if left: said += f' Not run: {len(left) - len(failed)}. `rp_reproduce {name} --profile {profile}{device}` runs them.'
+    if len(left) > len(failed): said += f' Not run: {len(left) - len(failed)}.'
+    if left: said += f' `rp_reproduce {name} --profile {profile}{device}` runs them.'
     bigger = {'quick': '', 'small': 'The full settings of the paper: ', 'paper': ''}[profile]
     return said + (f' {bigger}`rp_reproduce {name} --profile paper --device cuda`.' if bigger else '')

@@ -171,7 +171,7 @@ def sweep(
 # %% ../../nbs/lab/runs.ipynb #01345d25
 @patch
 def twin(self:Run,
-    learned,   # function of settings -> those that what is learned depends on
+    learned,   # function: settings -> those that decide what is learned
     file:str,  # where a run of this kind keeps what it learned
     waiting=None, # called twice a second while another process works on it; may raise
 )->dict:       # the record of another run that learned the same, or None

@@ -45,7 +45,7 @@ class Setting:
         check(False, f'{what}; {nearest(str(value)[:60], self.names) if self.names else f"give {self.takes}{or_null}"}')
 
 # %% ../../nbs/lab/setting_rules.ipynb #5e770009
-def _is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool)
+def _is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < float('inf')
 def _whole(meaning, least=1, none=''):
     return Setting(meaning, f'a whole number of {least} or more', lambda v: isinstance(v, int) and _is_number(v) and v >= least, none)
 def _number(meaning, least=None, above=None, below=None, none=''):
@@ -158,21 +158,21 @@ _SHAPES = {k: s for kind in _KINDS.values() for k, s in _options(kind).items()}
 _COMPARED = dict(
     image_steps=_whole('times that one network moves the images'),
     net_epochs=_whole('epochs of the network between two moves of the images', 0),
-    net_lr=_number('its learning rate'), net_momentum=_number('its momentum'), net_batch=_whole('its batch'),
-    low=_number('weight of all layers but the last'), recognise=_number('weight of the recognition of class centres'),
+    net_lr=_number('its learning rate', above=0), net_momentum=_number('its momentum', 0, below=1), net_batch=_whole('its batch'),
+    low=_number('weight of all layers but the last', 0), recognise=_number('weight of the recognition of class centres', 0),
     halve=_several('parts of the iterations after which the rate of the images is halved', 'numbers, as "0.6 0.8 0.9"',
                    lambda v: float(v) is not None),
     watch=_whole('measurements of the accuracy that the schedule compares'),
-    below=_number('band in which the accuracy counts as flat'), above=_number('band outside of which it has changed'),
+    below=_number('band in which the accuracy counts as flat', 0), above=_number('band outside of which it has changed', 0),
     watch_per_class=_whole('real images of each class in a measurement'),
     most_moves=_whole('moves of the images at most'), most_epochs=_whole('epochs of the network at most, between two moves'),
-    lr_lr=_number('learning rate of the learned inner rate'),
+    lr_lr=_number('learning rate of the learned inner rate', 0),
     student_batch=_whole('synthetic images in a step', none='all of them'),
     expert_epochs=_whole('epochs of the expert that the student must match'), starts=_whole('first epochs that a student may start from'),
     experts=_whole('networks trained on real images'), trajectory=_whole('epochs of each'),
-    expert_lr=_number('their learning rate'), expert_batch=_whole('their batch'),
+    expert_lr=_number('their learning rate', above=0), expert_batch=_whole('their batch'),
     kernel=_name('exact and fully connected, or random features of a ConvNet', ('fc', 'conv')),
-    ridge=_number('regularisation of the regression'),
+    ridge=_number('regularisation of the regression', 0),
     learn_labels=_flag('learn the labels with the images'),
     hidden=_whole('hidden layers of kernel fc'), nets=_whole('random networks of kernel conv'),
     kernel_width=_whole('their channels'), kernel_depth=_whole('their blocks'),

@@ -182,7 +182,7 @@ class Kind:
     def __init__(self,
         name:str,             # folder of its runs
         schema:str,           # name of its settings, see `schema_named`
-        run:Callable,         # (settings, root, device, data_root, progress, fresh) -> record
+        run:Callable,         # (settings, root, device, progress, fresh) -> record
         title:Callable,       # settings -> a line for people
         work:Callable,        # settings -> a number in proportion to the time it takes
         alike:tuple,          # settings that two runs must share before their times are compared

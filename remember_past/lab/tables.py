@@ -88,8 +88,9 @@ def save_figure(
         buffer = io.BytesIO()
         with rc_context({'svg.hashsalt': name}): fig.savefig(buffer, bbox_inches='tight', **how)
         return buffer.getvalue()
-    pngs = (drawn(format='png', dpi=dpi) for dpi in (120, 90, 70, 50, 30))
-    write_bytes(Path(out)/f'{name}.png', next((p for p in pngs if len(p) <= limit), b''))
+    for dpi in (120, 90, 70, 50, 30):
+        if len(png := drawn(format='png', dpi=dpi)) <= 60_000: break  # the coarsest is kept, however large
+    write_bytes(Path(out)/f'{name}.png', png)
     write_bytes(Path(out)/f'{name}.svg', drawn(format='svg', metadata=dict(Date=None)))
 
 # %% ../../nbs/lab/tables.ipynb #64d3a317

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from ..errors import BadInput, in_words
-from .records import failure, keep_failure
+from .records import keep_failure
 from .experiments import kind_of, run_of, work
 from .progress import Board, Line
 

@@ -31,7 +31,7 @@ class Decoded(Memory):
         classes:list,             # class names in label order
         n:int=1,                  # what the budget decides, see `layout`
         tables:dict=None,         # learned numbers by name; None: none yet
-        fixed:dict=None,          # stored numbers that are not learned, as a mask
+        fixed:dict=None,          # numbers that are stored but not learned, by name; see `fix`
         options:dict=None,        # changes to the defaults of `options`
         bits:int=32,              # bits that a learned number is stored in: 32, 16 or 8
         soft:bool=False,          # learn the label rows of the images, too?
@@ -197,14 +197,12 @@ def begin(cls:Decoded,
 def fit(self:Decoded,
     x:Tensor,            # images (d_y, r, C, H, W) that should be recalled
     gen:torch.Generator, # source of randomness
-    steps:int=200,       # of Adam
-    lr:float=.05,        # its rate, falling to zero along a cosine
 ):
     "Move the tables until the memory recalls these images, as far as it can"
     params = [t.requires_grad_() for k, t in self.tables.items() if k!='labels']
-    opt = torch.optim.Adam(params, lr)
-    for i in range(steps):
-        opt.param_groups[0]['lr'] = lr*.5*(1+math.cos(math.pi*i/steps))
+    opt = torch.optim.Adam(params)
+    for i in range(200):
+        opt.param_groups[0]['lr'] = .05*.5*(1+math.cos(math.pi*i/200))  # to zero along a cosine
         opt.zero_grad(); F.mse_loss(self.recall()[0], x.flatten(0, 1)).backward(); opt.step()
     self.tables = AttrDict({k: t.detach() for k, t in self.tables.items()})
 

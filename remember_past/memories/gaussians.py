@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../../nbs/memories/gaussians.ipynb #b1b5e190
 import torch
-from torch import Tensor
 from remember_past.memories.decoded import Decoded
 
 # %% ../../nbs/memories/gaussians.ipynb #1c89542d

@@ -13,7 +13,6 @@ from .pictures import METHOD_COLOURS, _figure
 # %% ../../nbs/show/curves.ipynb #680c7453
 def _trouble(
     history,           # iterations as a list of dictionaries, or a dictionary of lists: iteration, loss, grad_norm
-    jump:float=10.,    # a gradient norm this many times the median of its neighbours is a jump
 )->list:               # sentences, empty when all is well
     "Look for signs of trouble in a training history"
     import pandas as pd
@@ -21,7 +20,7 @@ def _trouble(
     if not len(h): return said
     broken = h[~np.isfinite(h[['loss', 'grad_norm']].astype(float)).all(axis=1)]
     if len(broken): said.append(f"not finite at iteration {int(broken.iteration.iloc[0])}")
-    jumps = h[h.grad_norm > jump*h.grad_norm.rolling(21, center=True, min_periods=3).median()]
+    jumps = h[h.grad_norm > 10*h.grad_norm.rolling(21, center=True, min_periods=3).median()]
     if len(jumps): said.append(f"gradient jumps at {len(jumps)} of {len(h)} iterations, first at {int(jumps.iteration.iloc[0])}")
     quarter = len(h)//4
     if quarter >= 10 and h.loss[-quarter:].median() >= h.loss[-2*quarter:-quarter].median():

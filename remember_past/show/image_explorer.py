@@ -26,11 +26,10 @@ def _recall_figure(
     x:Tensor,        # the images that `picks` number
     y:Tensor,        # their labels
     classes:list,    # class names
-    most:int=6,      # recalled images shown of each slot
 ):                   # matplotlib figure, at most 6 x 4 inches
     "Shots, queries and recalled images, a line for each slot"
     picks, q, X = (answer[k].cpu() for k in ('picks', 'queries', 'images'))
-    (n, s), k, top = picks.shape, min(most, X.shape[1]), float(q.abs().max())
+    (n, s), k, top = picks.shape, min(6, X.shape[1]), float(q.abs().max())
     fig, axes = plt.subplots(n, 3, figsize=(6, min(4, .75*n+.4)), dpi=130, layout='constrained', squeeze=False,
                              gridspec_kw=dict(width_ratios=[s, 2.5, k]))
     plt.close(fig)
@@ -52,11 +51,11 @@ class _ImageExplorer:
         memory:Memory,   # addressed by vectors
         h:QueryNet,      # its query network
         net:nn.Module,   # form of the classifier, one output a slot
-        x:Tensor,        # images to choose from, whitened
-        y:Tensor,        # their labels
+        x:Tensor,        # images to choose from (N, C, H, W), whitened
+        y:Tensor,        # their labels (N,)
         classes:list,    # class names
         seed:int=0,      # of the first choice
-        **build,         # changes to `BUILD`
+        **build,         # changes to `BUILD` of [episodes](../queries/episodes.ipynb)
     ):
         import ipywidgets as w
         self.args, self.build, self.classes, self.draws = (memory, h, net, x, y), build, classes, seed
@@ -99,12 +98,12 @@ def explore_images(
     memory:Memory,   # addressed by vectors
     h:QueryNet,      # its query network
     net:nn.Module,   # form of the classifier, one output a slot
-    x:Tensor,        # images to choose from, whitened
-    y:Tensor,        # their labels
+    x:Tensor,        # images to choose from (N, C, H, W), whitened
+    y:Tensor,        # their labels (N,)
     classes:list,    # class names
     seed:int=0,      # of the first choice
     live:bool=None,  # controls or a still; none: controls if a notebook is open
-    **build,         # changes to `BUILD`
+    **build,         # changes to `BUILD` of [episodes](../queries/episodes.ipynb)
 ):                   # _ImageExplorer, or a matplotlib figure
     "Controls on the shots of an episode; a still picture where nobody could move them"
     explorer = _ImageExplorer(memory, h, net, x, y, classes, seed, **build)

@@ -51,7 +51,7 @@ def figures(self:TrainingMonitor)->tuple: # two matplotlib figures
     "Draw the curves, and the first image recalled of each class"
     d, m = self.distiller, self.distiller.memory
     if not m.classes: return plot_history(d.history, d.o['clip']), None
-    y = torch.arange(min(m.d_y, self.most), device=m.bases.device)
+    y = torch.arange(min(m.d_y, self.most), device=m.parameters()[0].device)
     with torch.no_grad(): x = m.recall(y)[0].unflatten(0, (len(y), -1))[:, 0]
     return plot_history(d.history, d.o['clip']), show_images(x, labels_of(y, m.classes), m.whitening, per_row=self.most)
 

@@ -94,14 +94,13 @@ def show_images(
 def show_memory(
     memory,           # Memory
     most:int=20,      # bases and classes shown at most
-    per_row:int=10,   # images in a row
 ):                    # matplotlib figure, at most 6 x 4 inches
     "Show the bases, and one recalled image of each class; up to three of each where there are no bases"
     y = torch.arange(min(memory.d_y, most), device=memory.parameters()[0].device)
     x = memory.recall(y)[0].unflatten(0, (len(y), -1))
     if memory.bases is None: return _show_recalled(memory, x[:, :3].detach(), labels_of(y, memory.classes))
     b, x = memory.bases[:most], x[:, 0]
-    cols = min(per_row, max(len(b), len(x)))
+    cols = min(10, max(len(b), len(x)))
     rows = [math.ceil(len(v)/cols) for v in (b, x)]
     fig, axes = _figure(.62*cols + .2, .66*rows[0] + .8*rows[1] + .8, nrows=2, gridspec_kw=dict(height_ratios=[rows[0], rows[1]*1.25]))
     count = f'{len(b)} of {memory.K} bases' if len(b) < memory.K else f'{memory.K} bases'

@@ -49,7 +49,7 @@ def _image_seconds(
     n_classes:int,  # number of classes
     width:int,      # channels of the ConvNet
 )->float:           # seconds
-    "Time of one image in one inner step, there and back, on this machine"
+    "Time one image in one inner step, forward and backward, on this machine"
     steps, n = steps_for(make_net('convnet', shape, n_classes, width)), 50
     X, Y = torch.randn(n, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(n) % n_classes
     return time_for(steps, X, Y, 1, rounds=2)/n

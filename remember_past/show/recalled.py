@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/show/recalled.ipynb #c4000004
-import io, shutil, tempfile
+import io, shutil
 from pathlib import Path
 import numpy as np, torch
 from ..errors import check
