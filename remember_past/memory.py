@@ -6,7 +6,7 @@
 __all__ = ['Memory']
 
 # %% ../nbs/02_memory.ipynb #470d0b88
-import math
+import math, pkgutil
 from pathlib import Path
 from fastcore.basics import patch
 import torch, torch.nn.functional as F
@@ -224,9 +224,7 @@ def load(cls:Memory,
     found = read_memory(path, sha256, room)
     kind = found.pop('kind', None)
     if kind is None: return Memory(**found)
-    if kind not in cls.kinds:
-        from remember_past.memories.overview import known_kinds  # ours register themselves when they are imported
-        known_kinds()
+    if kind not in cls.kinds: pkgutil.resolve_name('remember_past.memories.overview').known_kinds()  # they register when imported
     check(kind in cls.kinds, f'{path} holds a memory of the kind {kind!r}, which nobody has defined yet; import the module that defines it')
     memory = cls.kinds[kind].restored(path, **found)
     need = memory.d_y*memory.r*math.prod(memory.shape)*4
@@ -277,7 +275,7 @@ def from_images(cls:Memory,
     whitening:Whitening=None, # the images' whitening
     classes:list=None,   # class names, where queries are labels
 )->Memory:               # a memory with the r of Eq. 4; a class recalls approximations of r of its images
-    "Initialise bases with principal components of up to 4,000 images (2K, if that is more), not centred, and addresses with r real images of each class"
+    "Initialise bases with principal components of 4,000 images or 2K, not centred, and addresses with r real images of each class"
     d_y = n_classes if queries is None else queries.shape[1]
     r, small = rows_for(K, floats, tuple(x.shape[1:]), d_y, scale), F.avg_pool2d(x, scale)
     picks = ClassSampler(y, n_classes).draw(r, range(n_classes), gen)

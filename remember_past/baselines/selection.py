@@ -104,7 +104,7 @@ def features(self:Selection)->Tensor: # (N, F)
 
 # %% ../../nbs/baselines/selection.ipynb #c5d113c1
 @patch
-def update(self:Selection, gen:torch.Generator)->dict: # loss: distance of the mean of the chosen from the class mean, L2 norm of whitened pixel values, averaged over classes
+def update(self:Selection, gen:torch.Generator)->dict: # loss: L2 distance of the chosen images' mean from the class mean, averaged
     "One more image of every class"
     rule, C, k = _RULES[self.o['rule']], self.memory.d_y, self.iteration
     places = [(self.y==c).nonzero()[:, 0] for c in range(C)]
