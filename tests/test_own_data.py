@@ -1,6 +1,8 @@
 "Commands on data of one's own: a result belongs to what a file holds, and a dry run leaves nothing behind"
 import json, os, subprocess, sys
 import numpy as np, pytest
+from remember_past.data.load import load_data
+from remember_past.errors import BadInput
 from remember_past.lab.commands import rp_distill
 from remember_past.lab.settings import complete
 from remember_past.memory import Memory
@@ -77,3 +79,8 @@ def test_a_result_says_what_it_was_made_from(tmp_path, capsys):
     said = capsys.readouterr().out
     assert 'labels begin at 1' in said and 'a fifth of each class is set aside' in said and Memory.load(tmp_path/'m.safetensors').classes == ['1', '2', '3']
     assert 'size' not in complete(data=str(tmp_path/'a.npz')) and complete(data=str(tmp_path/'a.npz'), size=8)['size'] == 8
+
+
+def test_images_of_mixed_layout():
+    with pytest.raises(BadInput, match='mixes channels first and channels last'):
+        load_data([(np.zeros((8, 8, 3), np.uint8), 0), (np.zeros((3, 8, 8), np.uint8), 1)]*20)

@@ -205,3 +205,12 @@ def test_interrupt_then_the_same_command(clone):
         err = p.communicate(timeout=600)[1]
         assert p.returncode == 0, err
     assert (clone/'a.safetensors').read_bytes() == (clone/'b.safetensors').read_bytes()
+
+
+def test_a_figure_too_large_is_drawn_coarsely_and_not_left_empty(tmp_path):
+    import numpy as np
+    from matplotlib.figure import Figure
+    from remember_past.lab.tables import save_figure
+    fig = Figure(figsize=(9, 9)); fig.subplots().imshow(np.random.default_rng(0).random((400, 400)))
+    save_figure(fig, tmp_path, 'noise')
+    assert (tmp_path/'noise.png').read_bytes().startswith(b'\x89PNG')

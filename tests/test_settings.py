@@ -1,7 +1,8 @@
 "One schema for the settings of all experiments: they are completed and checked at the door, explained from the same lines, and not checked again inside"
-import json, re
+import json, math, re
 from pathlib import Path
 import pytest
+from remember_past.budget import smaller
 from remember_past.errors import BadInput
 from remember_past.lab.experiments import kind_named, kind_of
 from remember_past.lab.settings import complete, schema_named
@@ -48,3 +49,14 @@ def test_nobody_checks_again_inside():
 def test_kinds_are_found_by_their_folder():
     assert [kind_named(n).name for n in ('cells', 'extrapolation', 'images', 'continual')] == ['cells', 'extrapolation', 'images', 'continual']
     with pytest.raises(BadInput, match='did you mean continual'): kind_named('continuall')
+
+
+@pytest.mark.parametrize('wrong', [dict(method='dsa', net_lr=-1.), dict(method='dsa', net_lr=math.inf), dict(method='tm', lr_lr=math.nan),
+                                   dict(method='kip', ridge=-5.)], ids=str)
+def test_rates_are_finite_and_positive(wrong):
+    with pytest.raises(BadInput, match='give a number'): complete(**wrong)
+
+
+@pytest.mark.parametrize('scale', [0, -2])
+def test_a_scale_that_is_none(scale):
+    with pytest.raises(BadInput): smaller((1, 28, 28), scale)
