@@ -7,9 +7,8 @@ __all__ = []
 
 # %% ../../nbs/lab/own_settings.ipynb #1e006d10
 from ..errors import check
-from .settings import schema_named
 from .yaml_files import _parse_yaml, read_yaml
-from .params import _expand, _plain_values, _spread, choose, known_data, read_params
+from .params import _expand, _plain_values, _spread, choose, read_params
 
 # %% ../../nbs/lab/own_settings.ipynb #18048c93
 def read_pairs(

@@ -27,11 +27,14 @@ def results(
     "What is known about each experiment of a table or figure"
     runs = Path(runs or Path(root)/'runs')
     known = {r['run']: r for r in find_records([runs, Path(root)/'figures'/profile/'records'])}
+    def whole(r): # the memory may have been learned on another device than the one that evaluated it
+        first = known.get(r.get('memory_of'), r).get('device')
+        return r if first == r.get('device') else r | dict(device=f'{first}, then {r["device"]}')
     def one(s):
         run = settings_hash(s)
         why = failure(runs/kind_of(s).name/run)
         state = 'done' if run in known else f'failed: {why}' if why else 'not run'
-        return dict(settings=s, run=run, record=known.get(run), state=state)
+        return dict(settings=s, run=run, record=whole(known[run]) if run in known else None, state=state)
     return [one(s) for s in experiments_of(root, profile, name)]
 
 # %% ../../nbs/lab/results.ipynb #7959e558

@@ -79,7 +79,6 @@ def save_figure(
     fig,         # matplotlib figure
     out,         # folder; empty writes nothing
     name:str,    # file name without its ending
-    limit=60000, # bytes the PNG may have
 ):
     "Write a figure as NAME.png and NAME.svg"
     if not out: return
