@@ -7,9 +7,9 @@ __all__ = []
 
 # %% ../../nbs/memories/patches.ipynb #a50831da
 import math
-import torch
+import torch, torch.nn.functional as F
 from torch import Tensor
-from fastcore.basics import patch
+from fastcore.basics import AttrDict, patch
 from remember_past.errors import check
 from remember_past.memories.decoded import Decoded
 
@@ -59,3 +59,47 @@ def unpack(self:Patches,
     "Spread the used words over the whole dictionary"
     codes, shape = found['codes'], self.all_tables(self.n)['codes']
     return Decoded.unpack(self, found | dict(codes=torch.zeros(shape, dtype=codes.dtype).scatter(-1, found['which'].long(), codes)))
+
+# %% ../../nbs/memories/patches.ipynb #3fd7235a
+def _pursue(
+    x:Tensor,     # patches as rows (N, P)
+    atoms:Tensor, # words as rows of length 1 (dictionary, P)
+    words:int,    # words of a patch
+)->Tensor:        # weights (N, dictionary), all but `words` of a row 0
+    "Write patches as mixtures of a few words: orthogonal matching pursuit"
+    alike, among, which, eye = x@atoms.T, atoms@atoms.T, x.new_zeros(len(x), 0, dtype=torch.long), torch.eye(words).to(x)
+    missing = alike  # what is still missing of each patch, compared with each word
+    for i in range(1, words+1):
+        best = missing.abs().scatter(1, which, -1).argmax(1, keepdim=True)
+        which = torch.cat([which, best], 1)
+        taken = among[which.unsqueeze(2), which.unsqueeze(1)] + 1e-6*eye[:i, :i]
+        weights = torch.linalg.solve(taken, alike.gather(1, which))
+        missing = alike - torch.einsum('nw,nwd->nd', weights, among[which]) if i<words else None
+    return torch.zeros_like(alike).scatter(1, which, weights)
+
+def _dictionary(
+    x:Tensor,     # patches as rows (N, P)
+    codes:Tensor, # their weights (N, dictionary)
+)->Tensor:        # words as rows of length 1 (dictionary, P)
+    "The best words for these weights; one without any becomes a patch that was described badly"
+    atoms = torch.linalg.solve(codes.T@codes + 1e-4*torch.eye(codes.shape[1]).to(x), codes.T@x)
+    idle = (codes==0).all(0).nonzero().flatten()
+    worst = (x - codes@atoms).square().sum(1).argsort(descending=True)
+    atoms[idle] = x[worst[torch.arange(len(idle))%len(x)]]
+    return F.normalize(atoms)
+
+@patch
+def fit(self:Patches,
+    x:Tensor,            # images (d_y, r, C, H, W) that should be recalled
+    gen:torch.Generator, # source of randomness
+):
+    "Find a dictionary for real images, and their codes"
+    m, (h, w), n = self.o.cuts, self.side(), self.o.dictionary
+    cut = x.transpose(0, 1).unflatten(4, (m, w)).unflatten(3, (m, h)).permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(0, 3)
+    codes = lambda atoms: torch.cat([_pursue(part, atoms, self.o.words) for part in cut.split(20_000)])
+    atoms = F.normalize(cut[torch.randint(len(cut), (n,), generator=gen)])
+    for _ in range(10): atoms = _dictionary(cut, codes(atoms))
+    size = cut.shape[1]**.5  # a word's numbers become about as large as its weights, so that the outer loop moves both alike
+    found = dict(atoms=(atoms*size).view(n, -1, h, w), codes=(codes(atoms)/size).view(*x.shape[1::-1], m*m, n))
+    self.tables = AttrDict({**self.tables, **found})
+
