@@ -71,6 +71,8 @@ def test_settings_of_a_kind():
         with pytest.raises(BadInput, match=says): complete(method='separable', **wrong)
     for wrong in dict(bits=16), dict(soft=True):
         with pytest.raises(BadInput, match='leave out bits and soft'): complete(method='full', **wrong)
+    with pytest.raises(BadInput, match='leave objective out'): complete(method='full', objective='dm')
+    with pytest.raises(BadInput, match='bptt'): complete(method='separable', objective='kip')
     with pytest.raises(BadInput, match='rank'): complete(method='full', rank=2)
 
 
@@ -79,7 +81,7 @@ def test_an_option_that_is_a_setting_already(toy):
     with pytest.raises(BadInput, match="calls an option 'width'"): complete(method='shifted')
 
 
-@pytest.mark.parametrize('more', [['bits=8', 'start=real'], ['soft=true']], ids=' '.join)
+@pytest.mark.parametrize('more', [['bits=8', 'start=real'], ['soft=true'], ['objective=dm', 'start=real', 'net=convnet', 'depth=2']], ids=' '.join)
 def test_bits_and_labels(more, tmp_path, capsys):
     memory, said = through_all_doors('separable', tmp_path, capsys, 'bases=4', 'rank=1', *more)
     assert memory.name == 'separable' and memory.bits == (8 if 'bits=8' in more else 32) and memory.soft is ('soft=true' in more)

@@ -86,7 +86,7 @@ def _title(
     size = '' if s['method'] == 'all' else f', {s["ipc"]} image{"s" if s["ipc"] > 1 else ""} per class'
     begun = s.get('start') == 'real'
     more = ' on bases'*(begun and s['method'] == 'dm') + ' from real images'*begun
-    more += ' by stages' if s.get('stages') else ''
+    more += ' by stages'*bool(s.get('stages')) + ' by class means'*(s.get('objective') == 'dm')
     more += (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {s["seed"]}' if s['seed'] else '')
     return f'{Path(str(s["data"])).stem}{size}, {_SHORT.get(s["method"], s["method"])}{more}' 
 

@@ -127,8 +127,9 @@ def learner(self:Distillation,
 ):                 # anything with `run`, `state` and `load_state`
     "What learns the memory"
     o, ds = self.o, self.ds
-    make = LEARNERS.get(o['method'], distiller)
-    keys = make.settings if o['method'] in LEARNERS else {**OUTER, **CURRICULUM}
+    by = 'dm' if o.get('objective')=='dm' else o['method']
+    make = LEARNERS.get(by, distiller)
+    keys = make.settings if by in LEARNERS else {**OUTER, **CURRICULUM}
     kept = dict(folder=run.folder.parents[1]/'experts') if run and o['method']=='tm' else {}
     net = make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth'])
     return make(memory.to(ds.x_train.device), ds.x_train, ds.y_train, net, **kept, **{k: o.get(k, keys[k]) for k in keys})

@@ -101,7 +101,9 @@ _MEMORY = dict(
     start=_name('where a memory begins: noise (the paper), or real images, as well as it can recall them (ours)', ('noise', 'real')),
     bits=Setting('bits of a stored number, of [memories of other shapes](../memories/overview.ipynb)', '32, 16 or 8',
                  lambda v: v in (8, 16, 32)),
-    soft=_flag('learn the labels of such a memory, too, within its budget'))
+    soft=_flag('learn the labels of such a memory, too, within its budget'),
+    objective=_name('what moves such a memory: the loss at the end of a training (bptt, the paper), or class means of random features '
+                    '([dm](../baselines/distribution_matching.ipynb)), without one', ('bptt', 'dm')))
 
 # %% ../../nbs/lab/setting_rules.ipynb #5e770010
 _LOOP = dict(
@@ -148,7 +150,7 @@ def _options(
     kind, # class of a memory of another shape
 )->dict:  # name -> `Setting`
     "The settings that a kind of memory has of its own"
-    taken = {*_DATA, *_LOOP, *_EVALUATION, 'method', 'ipc', 'start', 'bits', 'soft'} & {*kind.options}
+    taken = {*_DATA, *_LOOP, *_EVALUATION, 'method', 'ipc', 'start', 'bits', 'soft', 'objective'} & {*kind.options}
     check(not taken, f'a memory of the kind {kind.name} calls an option {min(taken, default="")!r}, which is a setting already; rename it')
     rule = lambda d: _flag if isinstance(d, bool) else _whole if isinstance(d, int) else lambda meaning: _number(meaning, above=0)
     return {k: rule(d)(meaning) for k, (d, meaning) in kind.options.items() if k not in _MEMORY}
