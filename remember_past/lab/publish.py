@@ -11,6 +11,7 @@ import pandas as pd
 from ..errors import check
 from ..atomic_files import parse_json, read_tensors, write_bytes, write_json
 from ..hashes import settings_hash
+from ..memory import Memory
 from .records import find_records
 from .runs import Run
 from .experiments import kind_of, title_of
@@ -44,8 +45,8 @@ def gallery(
 )->list:               # their names, without the ending
     "Published memories to keep: the best of each row; where they don't fit, the largest that aren't ours go first"
     home, shown, best = Path(root)/'figures'/profile, _shown_in(root, profile), {}
-    picked = 'random', 'herding', 'k_centre', 'all'
-    records = [r for r in find_records(home/'records') if r.get('memory') and memory_path(r) and r['settings']['method'] not in picked]
+    real = lambda s: s['method'] in ('random', 'herding', 'k_centre', 'all') or s['method'] in Memory.kinds and s.get('start') == 'real'
+    records = [r for r in find_records(home/'records') if r.get('memory') and memory_path(r) and not real(r['settings'])]
     first = lambda r: (shown.get(r['run']) or ['~'])[0]
     bases = lambda s: s['method'] == 'full' or (s['method'], s.get('start')) == ('dm', 'real')  # whatever loss has learned them
     ours = lambda s: bases(s) or s['method'] == 'images'
