@@ -33,15 +33,18 @@ def run_distillation(
     run, dev = Run(root, 'cells', settings, create=False), pick_device(device)
     if run.done and not fresh: return run.record
     d = Distillation(settings, *load_whitened(settings, None, dev, progress))
-    memory, learns = d.start(), settings['method'] not in ('random', *ON_REAL)
+    began, memory, learns = _clock(), d.start(), settings['method'] not in ('random', *ON_REAL)
+    start = _since(began)
     begun = fresh or run.afresh or (run.folder/'checkpoint.pt').exists()
     twin = run.twin(learning, 'memory.safetensors', waits(progress)) if learns and not begun else None
     with Run(root, 'cells', run.settings).locked(wait=True):
         if fresh: run.set_aside(fresh)
         if run.done: return run.record
-        history, spent = [], dict(wall=0, cpu=0)
+        history, spent = [], start
         if twin: memory, history, spent = _take_over(twin)
-        elif learns: memory, history, spent = d.learn(memory, run, progress, distiller=distiller, log=log)
+        elif learns:
+            memory, history, spent = d.learn(memory, run, progress, distiller=distiller, log=log)
+            spent = {k: v+start[k] for k, v in spent.items()}  # real images take minutes to compress
         cpu, result = time.process_time(), d.score(memory, progress)
         floats, r = (memory.floats, memory.r) if memory else (d.ds.x_train.numel(), None)
         record = dict(seed=settings['seed'], **result, floats=floats, r=r,
@@ -51,6 +54,9 @@ def run_distillation(
         return _keep(run, record, memory, dev)
 
 # %% ../../nbs/lab/distillation.ipynb #61b9e4d8
+def _clock(): return dict(wall=time.perf_counter(), cpu=time.process_time())
+def _since(began): return {k: v-began[k] for k, v in _clock().items()}
+
 def _take_over(
     record:dict,  # of the other run
 )->tuple:         # its memory, history, dict of wall and cpu seconds
