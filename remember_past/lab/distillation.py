@@ -33,7 +33,7 @@ def run_distillation(
     run, dev = Run(root, 'cells', settings, create=False), pick_device(device)
     if run.done and not fresh: return run.record
     d = Distillation(settings, *load_whitened(settings, None, dev, progress))
-    began, memory, learns = _clock(), d.start(), settings['method'] not in ('random', *ON_REAL)
+    began, memory, learns = _clock(), d.start(progress), settings['method'] not in ('random', *ON_REAL)
     start = _since(began)
     begun = fresh or run.afresh or (run.folder/'checkpoint.pt').exists()
     twin = run.twin(learning, 'memory.safetensors', waits(progress)) if learns and not begun else None
@@ -93,6 +93,7 @@ def _title(
     begun = s.get('start') == 'real'
     more = ' on bases'*(begun and s['method'] == 'dm') + ' from real images'*begun
     more += ' by stages'*bool(s.get('stages')) + ' by class means'*(s.get('objective') == 'dm')
+    more += " with a teacher's labels"*bool(s.get('teacher_epochs'))
     more += (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {s["seed"]}' if s['seed'] else '')
     return f'{Path(str(s["data"])).stem}{size}, {_SHORT.get(s["method"], s["method"])}{more}' 
 

@@ -6,16 +6,19 @@
 __all__ = ['ON_REAL', 'load_whitened', 'Distillation', 'learning']
 
 # %% ../../nbs/lab/learning.ipynb #20d2f859
-import statistics, time
+import math, statistics, time
 from collections.abc import Callable
 import torch
 from fastcore.basics import store_attr, patch
 from ..errors import check
+from ..data.augment import Augment
 from ..data.load import load_data, ClassSampler
 from ..data.files import content_digest
 from ..data.ticking import ticking
 from ..data.whiten import fit_text, fit_time, fit_whitening
 from ..nets import make_net
+from ..initial_weights import fresh_params
+from ..engine.choose import steps_for
 from ..checkpoints import held_back
 from ..hashes import plain
 from ..memory import Memory
@@ -23,7 +26,7 @@ from ..budget import budget
 from ..curricula import CURRICULUM
 from ..distill import Distiller
 from ..distill_settings import OUTER
-from ..train import generator
+from ..train import draw_seed, epochs, generator, train
 from ..baselines.methods import LEARNERS, first_images
 from .runs import Run
 
@@ -61,14 +64,18 @@ class Distillation:
 ON_REAL = ('all', 'ceiling', 'loop_ceiling')  # what trains on the real training set, and has no memory
 
 @patch
-def start(self:Distillation)->Memory: # None for methods that train on the real training set
+def start(self:Distillation,
+    progress:Callable=None, # see `learn`
+)->Memory:                  # None for methods that train on the real training set
     "The memory that a method begins with"
     o, ds = self.o, self.ds
     if o['method'] in ON_REAL: return None
     args = dict(ipc=o['ipc'], shape=ds.shape, classes=ds.classes, seed=o['seed'], whitening=self.white)
     if kind := Memory.kinds.get(o['method']):
         args |= dict(start=o.get('start', 'noise'), x=ds.x_train, y=ds.y_train, **_of_kind(o, kind))
-        return kind.begin(budget(args.pop('ipc'), ds.shape, ds.n_classes), **args)
+        memory = kind.begin(budget(args.pop('ipc'), ds.shape, ds.n_classes), **args)
+        if o.get('teacher_epochs'): memory.label(self.teacher(progress))
+        return memory
     if o.get('start')=='real':
         floats = budget(o['ipc'], ds.shape, ds.n_classes)
         return Memory.from_images(ds.x_train, ds.y_train, o['bases'], floats, ds.n_classes, scale=o['scale'],
@@ -83,6 +90,26 @@ def start(self:Distillation)->Memory: # None for methods that train on the real 
 
 def _of_kind(o, kind): # the settings that a memory of another shape begins with
     return dict(bits=o.get('bits', 32), soft=o.get('soft', False)) | {k: o[k] for k in kind.options}
+
+# %% ../../nbs/lab/learning.ipynb #c0d94f06
+@patch
+def teacher(self:Distillation,
+    progress:Callable=None, # see `learn`
+)->Callable:                # function of images (N, C, H, W): the probability of each class (N, classes)
+    "Train a network on all real images, and let it answer"
+    o, ds, began = self.o, self.ds, time.perf_counter()
+    net = make_net(o['net'], ds.shape, ds.n_classes, o['width'], o['depth'])
+    steps = steps_for(net, device=ds.x_train.device)
+    gen, aug, T = generator(o['seed'], 'teacher'), Augment(o['augment']), o['teacher_epochs']*-(-len(ds.x_train)//128)
+    w = steps.flat.flatten(fresh_params(net, draw_seed(gen))).to(ds.x_train)
+    def batches():
+        for i, b in enumerate(epochs(len(ds.x_train), o['teacher_epochs'], 128, gen)):
+            yield b
+            left = (time.perf_counter()-began)*(T-i-1)/(i+1)
+            if progress and i%20==19: progress(dict(stage='teach', done=i+1, of=T, loss=None, seconds_left=left, between=True))
+    rates = [o['inner_lr']*(1+math.cos(math.pi*t/T))/2 for t in range(T)]
+    w = train(steps, w, ds.x_train, ds.y_train, batches(), rates, o['momentum'], lambda x: aug(x, gen, shared=False))
+    return lambda x: steps.logits(w, x.to(w).contiguous()).softmax(1).detach().cpu()
 
 # %% ../../nbs/lab/learning.ipynb #5c8e7e68
 @patch

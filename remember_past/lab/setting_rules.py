@@ -101,7 +101,8 @@ _MEMORY = dict(
     start=_name('where a memory begins: noise (the paper), or real images, as well as it can recall them (ours)', ('noise', 'real')),
     bits=Setting('bits of a stored number, of [memories of other shapes](../memories/overview.ipynb)', '32, 16 or 8',
                  lambda v: v in (8, 16, 32)),
-    soft=_flag('learn the labels of such a memory, too, within its budget'),
+    soft=_flag('keep a row of labels for each image of such a memory, within its budget, and learn it'),
+    teacher_epochs=_whole('epochs of a network on real images that labels those a memory begins with; 0: labels are the classes', 0),
     objective=_name('what moves such a memory: the loss at the end of a training (bptt, the paper), or class means of random features '
                     '([dm](../baselines/distribution_matching.ipynb)), without one', ('bptt', 'dm')))
 
@@ -150,7 +151,7 @@ def _options(
     kind, # class of a memory of another shape
 )->dict:  # name -> `Setting`
     "The settings that a kind of memory has of its own"
-    taken = {*_DATA, *_LOOP, *_EVALUATION, 'method', 'ipc', 'start', 'bits', 'soft', 'objective'} & {*kind.options}
+    taken = {*_DATA, *_LOOP, *_EVALUATION, 'method', 'ipc', 'start', 'bits', 'soft', 'teacher_epochs', 'objective'} & {*kind.options}
     check(not taken, f'a memory of the kind {kind.name} calls an option {min(taken, default="")!r}, which is a setting already; rename it')
     rule = lambda d: _flag if isinstance(d, bool) else _whole if isinstance(d, int) else lambda meaning: _number(meaning, above=0)
     return {k: rule(d)(meaning) for k, (d, meaning) in kind.options.items() if k not in _MEMORY}

@@ -206,6 +206,16 @@ def fit(self:Decoded,
         opt.zero_grad(); F.mse_loss(self.recall()[0], x.flatten(0, 1)).backward(); opt.step()
     self.tables = AttrDict({k: t.detach() for k, t in self.tables.items()})
 
+@patch
+def label(self:Decoded,
+    answers,  # function of images (N, C, H, W): rows of labels (N, d_y)
+):
+    "Keep with each image the row that somebody who has seen it would answer; raises `BadInput` for a memory without labels"
+    check(self.soft, f'a memory of the kind {self.name} without soft labels has no room for answers; begin it with soft=True')
+    rows = torch.cat([answers(part) for part in self.recall()[0].split(1000)])
+    self.tables.labels = rows.view(self.d_y, self.r, self.d_y).transpose(0, 1).contiguous()
+
+
 # %% ../../nbs/memories/decoded.ipynb #97e06046
 @patch
 def like(self:Decoded,
