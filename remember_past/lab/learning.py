@@ -70,6 +70,8 @@ def start(self:Distillation,
     "The memory that a method begins with"
     o, ds = self.o, self.ds
     if o['method'] in ON_REAL: return None
+    if progress and o.get('start')=='real':  # a palette takes minutes to find its colours
+        progress(dict(stage='begin', done=0, of=1, loss=None, seconds_left=None, between=True))
     args = dict(ipc=o['ipc'], shape=ds.shape, classes=ds.classes, seed=o['seed'], whitening=self.white)
     if kind := Memory.kinds.get(o['method']):
         args |= dict(start=o.get('start', 'noise'), x=ds.x_train, y=ds.y_train, **_of_kind(o, kind))
