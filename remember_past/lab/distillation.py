@@ -33,10 +33,11 @@ def run_distillation(
     run, dev = Run(root, 'cells', settings, create=False), pick_device(device)
     if run.done and not fresh: return run.record
     d = Distillation(settings, *load_whitened(settings, None, dev, progress))
-    began, memory, learns = _clock(), d.start(progress), settings['method'] not in ('random', *ON_REAL)
-    start = _since(began)
+    learns = settings['method'] not in ('random', *ON_REAL)
     begun = fresh or run.afresh or (run.folder/'checkpoint.pt').exists()
     twin = run.twin(learning, 'memory.safetensors', waits(progress)) if learns and not begun else None
+    began, memory = _clock(), None if twin else d.start(progress)
+    start = _since(began)
     with Run(root, 'cells', run.settings).locked(wait=True):
         if fresh: run.set_aside(fresh)
         if run.done: return run.record
