@@ -206,6 +206,7 @@ def fit(self:Decoded,
         opt.zero_grad(); F.mse_loss(self.recall()[0], x.flatten(0, 1)).backward(); opt.step()
     self.tables = AttrDict({k: t.detach() for k, t in self.tables.items()})
 
+# %% ../../nbs/memories/decoded.ipynb #ecc90d78
 @patch
 def label(self:Decoded,
     answers,  # function of images (N, C, H, W): rows of labels (N, d_y)
