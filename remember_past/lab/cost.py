@@ -32,18 +32,24 @@ def _cost(
     seconds = sum(share*s for share, s, _ in parts)
     learns = seconds*o['iterations']/60
     whitens = fit_time(o['whiten'], len(ds.x_train), ds.x_train[0].numel())/60
-    whole = learns + _seconds_of_evaluation(o, ds, dev)/60 + whitens
+    taught = o.get('teacher_epochs', 0)*-(-len(ds.x_train)//128)  # steps of a teacher
+    teaches = taught*_seconds_of_step(net, ds, dev, 128)/60 if taught else 0
+    whole = learns + teaches + _seconds_of_evaluation(o, ds, dev)/60 + whitens
     return dict(minutes=whole, learns=learns, whitens=whitens, seconds=seconds, bytes=max(b for *_, b in parts))
 
-def _seconds_of_evaluation(o, ds, dev): # its steps, timed on a small batch
+def _seconds_of_evaluation(o, ds, dev): # of its steps
     net = make_net(o.get('eval_net') or o['net'], ds.shape, ds.n_classes, o.get('eval_width') or o['width'], o['depth'])
     n = ds.n_classes*_rows(o, ds.shape, ds.n_classes)
-    few, batch = min(n, 64), min(n, o['eval_batch'])
+    batch = min(n, o['eval_batch'])
+    return _seconds_of_step(net, ds, dev, batch)*o['eval_nets']*o['eval_epochs']*-(-n//batch)
+
+def _seconds_of_step(net, ds, dev, batch): # on real images, timed on a small batch
+    few = min(batch, 64)
     pick = torch.arange(few) % len(ds.x_train)
     steps, x, y = steps_for(net, device=dev), ds.x_train[pick].to(dev), ds.y_train[pick].to(dev)
     w = .05*torch.randn(steps.flat.size, generator=generator(0, 'cost')).to(x)
     _, least = time_steps(dict(step=lambda: steps.grad(w, x, y)), 4)['step']  # milliseconds
-    return least/1e3*batch/few*o['eval_nets']*o['eval_epochs']*-(-n//batch)
+    return least/1e3*batch/few
 
 def _cost_of_stage(o, net, ds, dev): # seconds of an outer iteration, bytes of kept weights
     steps, C, shrink = steps_for(net, device=dev), o['classes_per_step'] or ds.n_classes, o.get('shrink', 1)
