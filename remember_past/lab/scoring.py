@@ -26,6 +26,7 @@ def protocol_of(
 
 # %% ../../nbs/lab/scoring.ipynb #c7f5f890
 def _rows(o, shape, n_classes): # images that a memory recalls for each class, before there is one
+    if o.get('recalled'): return o['recalled']
     if kind := Memory.kinds.get(o['method']):
         return kind.begin(budget(o['ipc'], shape, n_classes), shape, [*range(n_classes)], **_of_kind(o, kind)).r
     if o['method']!='full': return o['ipc']*(4 if o['method']=='bptt_ds' else 1)

@@ -98,6 +98,7 @@ _MEMORY = dict(
     ipc=_whole('budget of the memory, in images per class'),
     bases=_whole('number of bases, K'),
     scale=_whole('how many times smaller bases are stored, in height and width'),
+    recalled=_whole('images of each class that a ceiling shows in an epoch', none='as many as bases of this budget recall'),
     start=_name('where a memory begins: noise (the paper), or real images, as well as it can recall them (ours)', ('noise', 'real')),
     bits=Setting('bits of a stored number, of [memories of other shapes](../memories/overview.ipynb)', '32, 16 or 8',
                  lambda v: v in (8, 16, 32)),

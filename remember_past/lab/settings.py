@@ -53,7 +53,7 @@ class _Schema:
 # %% ../../nbs/lab/settings.ipynb #05a68ca3
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
-OPTIONS = dict(size=None, content=None, start='noise', bits=32, soft=False, teacher_epochs=0, objective='bptt', **CURRICULUM,
+OPTIONS = dict(size=None, content=None, recalled=None, start='noise', bits=32, soft=False, teacher_epochs=0, objective='bptt', **CURRICULUM,
     protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
     **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'centre', 'stable')})
 
@@ -89,6 +89,8 @@ def _content(o): # of a data file that is there; what a record says about one st
 
 def _check_memory(o): # settings that only some memories have
     method, shape = o['method'], o['method'] in _KINDS
+    check(not o.get('recalled') or 'ceiling' in method,
+          f'recalled is for method ceiling or loop_ceiling, but method is {method}, whose budget says how many images there are; leave it out')
     check(o['start'] == 'noise' or method in ('full', 'dm') or shape,
           f'setting start is {o["start"]!r}, but method {method} has no shared bases; leave it out')
     check(shape or o.get('bits', 32) == 32 and not o.get('soft'),
