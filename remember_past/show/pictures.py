@@ -118,4 +118,4 @@ def _show_recalled(memory, x, names): # a memory of another shape: one column a 
 # %% ../../nbs/show/pictures.ipynb #aeeab090
 METHOD_COLOURS = dict(
     full='#0072B2', bptt='#E69F00', bptt_ds='#D55E00', dc='#009E73', dsa='#56B4E9', dm='#CC79A7',
-    cafe='#8C6D31', kip='#7B4FA3', tm='#B8A200', patches='#5D3A1A', compressed='#A03020', random='#999999', real='#000000')
+    cafe='#8C6D31', kip='#7B4FA3', tm='#B8A200', patches='#5D3A1A', compressed='#D41F3A', random='#999999', real='#000000')
