@@ -16,7 +16,7 @@ digit, matrix, shown = 2, 0, 8
 WIDE = dict(size=(8, 1.95), query=(.02, .13, .05, .7), address=(.1, .13, .25, .7), bases=(.395, .13, .2, .7), images=(.64, .13, .35, .7),
             arrows=((.083, .48, '→'), (.374, .48, '→'), (.618, .48, '→')))
 PHONE = dict(size=(3.6, 3.9), query=(.05, .57, .11, .35), address=(.24, .57, .74, .35), bases=(.01, .06, .37, .35), images=(.48, .06, .51, .35),
-             arrows=((.195, .74, '→'), (.2, .49, '↓'), (.43, .23, '→')))
+             arrows=((.195, .74, '→'), (.43, .485, '↙'), (.43, .23, '→')))
 
 def panel(fig, box, title, below=''):
     "An empty square of the figure with words above and below"

@@ -87,8 +87,14 @@ def save_figure(
         buffer = io.BytesIO()
         with rc_context({'svg.hashsalt': name}): fig.savefig(buffer, bbox_inches='tight', **how)
         return buffer.getvalue()
+    from PIL import Image
+    def fewer_colours(png):
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(png)).convert('RGB').quantize(256, dither=Image.Dither.NONE).save(buffer, 'PNG', optimize=True, dpi=(dpi, dpi))
+        return buffer.getvalue()
     for dpi in (120, 90, 70, 50, 30):
-        if len(png := drawn(format='png', dpi=dpi)) <= 60_000: break  # the coarsest is kept, however large
+        if len(png := drawn(format='png', dpi=dpi)) > 60_000: png = fewer_colours(png)
+        if len(png) <= 60_000: break  # the coarsest is kept, however large
     write_bytes(Path(out)/f'{name}.png', png)
     write_bytes(Path(out)/f'{name}.svg', drawn(format='svg', metadata=dict(Date=None)))
 
