@@ -92,9 +92,9 @@ def _title(
     s, net, by = settings, settings.get('eval_net'), settings.get('protocol')
     size = '' if s['method'] == 'all' else f', {s["ipc"]} image{"s" if s["ipc"] > 1 else ""} per class'
     begun = s.get('start') == 'real'
-    more = ' on bases'*(begun and s['method'] == 'dm') + ' from real images'*begun
+    more = ' on bases'*(begun and s['method'] == 'dm') + f' from {"easy "*bool(s.get("easiest"))}real images'*begun
     more += ' by stages'*bool(s.get('stages')) + ' by class means'*(s.get('objective') == 'dm')
-    more += " with a teacher's labels"*bool(s.get('teacher_epochs'))
+    more += " with a teacher's labels"*bool(s.get('teacher_epochs') and s.get('soft'))
     more += (f', on {net}' if net else '') + (f', protocol {by}' if by else '') + (f', seed {s["seed"]}' if s['seed'] else '')
     return f'{Path(str(s["data"])).stem}{size}, {_SHORT.get(s["method"], s["method"])}{more}' 
 

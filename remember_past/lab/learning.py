@@ -74,9 +74,11 @@ def start(self:Distillation,
         progress(dict(stage='begin', done=0, of=1, loss=None, seconds_left=None, between=True))
     args = dict(ipc=o['ipc'], shape=ds.shape, classes=ds.classes, seed=o['seed'], whitening=self.white)
     if kind := Memory.kinds.get(o['method']):
-        args |= dict(start=o.get('start', 'noise'), x=ds.x_train, y=ds.y_train, **_of_kind(o, kind))
+        answers = self.teacher(progress) if o.get('teacher_epochs') else None
+        which = _easiest(answers, ds.x_train, ds.y_train, o['easiest']) if o.get('easiest') else slice(None)
+        args |= dict(start=o.get('start', 'noise'), x=ds.x_train[which], y=ds.y_train[which], **_of_kind(o, kind))
         memory = kind.begin(budget(args.pop('ipc'), ds.shape, ds.n_classes), **args)
-        if o.get('teacher_epochs'): memory.label(self.teacher(progress))
+        if o.get('soft') and answers: memory.label(answers)
         return memory
     if o.get('start')=='real':
         floats = budget(o['ipc'], ds.shape, ds.n_classes)
@@ -112,6 +114,19 @@ def teacher(self:Distillation,
     rates = [o['inner_lr']*(1+math.cos(math.pi*t/T))/2 for t in range(T)]
     w = train(steps, w, ds.x_train, ds.y_train, batches(), rates, o['momentum'], lambda x: aug(x, gen, shared=False))
     return lambda x: steps.logits(w, x.to(w).contiguous()).softmax(1).detach().cpu()
+
+# %% ../../nbs/lab/learning.ipynb #463d4503
+def _easiest(
+    answers:Callable, # images (N, C, H, W) -> the probability of each class (N, classes)
+    x:torch.Tensor,   # images (N, C, H, W)
+    y:torch.Tensor,   # their labels (N,)
+    share:float,      # of each class, above 0 and at most 1
+)->torch.Tensor:      # numbers of images
+    "The images of each class that a teacher is most certain of"
+    sure = torch.cat([answers(part) for part in x.split(1000)]).to(y.device)[torch.arange(len(y)), y]
+    order = sure.argsort(descending=True)
+    of = [order[y[order]==c] for c in y.unique()]
+    return torch.cat([numbers[:math.ceil(share*len(numbers))] for numbers in of])
 
 # %% ../../nbs/lab/learning.ipynb #5c8e7e68
 @patch

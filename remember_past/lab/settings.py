@@ -53,8 +53,8 @@ class _Schema:
 # %% ../../nbs/lab/settings.ipynb #05a68ca3
 DEFAULTS = dict(data='cifar10', val=0.1, select=False, whiten='zca', zca_reg=0.1, method='full', ipc=1, bases=16, scale=2,
     net='convnet', width=128, depth=3, **OUTER, **{f'eval_{k}': PROTOCOL[k] for k in ('nets', 'epochs', 'lr', 'momentum', 'batch')})
-OPTIONS = dict(size=None, content=None, recalled=None, start='noise', bits=32, soft=False, teacher_epochs=0, objective='bptt', **CURRICULUM,
-    protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
+OPTIONS = dict(size=None, content=None, recalled=None, start='noise', bits=32, soft=False, teacher_epochs=0, easiest=None, objective='bptt',
+    **CURRICULUM, protocol='paper', eval_net=None, eval_width=None, eval_augment=None,
     **{f'eval_{k}': PROTOCOL[k] for k in ('decay', 'schedule', 'loss', 'centre', 'stable')})
 
 # %% ../../nbs/lab/settings.ipynb #5e770020
@@ -95,8 +95,11 @@ def _check_memory(o): # settings that only some memories have
           f'setting start is {o["start"]!r}, but method {method} has no shared bases; leave it out')
     check(shape or o.get('bits', 32) == 32 and not o.get('soft'),
           f'method {method} keeps numbers of 32 bits and no labels; leave out bits and soft, or choose one of {", ".join(_KINDS)}')
-    check(not o.get('teacher_epochs') or o.get('soft') and o['start'] == 'real',
-          'a teacher labels real images, in a memory that keeps labels; give soft=true and start=real with teacher_epochs, or leave it out')
+    check(not o.get('teacher_epochs') or (o.get('soft') or o.get('easiest')) and o['start'] == 'real',
+          'a teacher labels the real images that a memory begins with, or chooses them; give start=real and soft=true or easiest '
+          'with teacher_epochs, or leave it out')
+    check(not o.get('easiest') or shape and o.get('teacher_epochs'),
+          f'easiest needs a teacher and a memory of one of the kinds {", ".join(_KINDS)}; give such a method and teacher_epochs')
     check(shape or o.get('objective', 'bptt') == 'bptt',
           f'method {method} has an objective of its own; leave objective out, or choose one of {", ".join(_KINDS)}')
 
