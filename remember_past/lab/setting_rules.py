@@ -103,7 +103,7 @@ _MEMORY = dict(
     bits=Setting('bits of a stored number, of [memories of other shapes](../memories/overview.ipynb)', '32, 16 or 8',
                  lambda v: v in (8, 16, 32)),
     soft=_flag('keep a row of labels for each image of such a memory, within its budget, and learn it'),
-    teacher_epochs=_whole('epochs of a network on real images that labels those a memory begins with, or chooses them; 0: there is none', 0),
+    teacher_epochs=_whole('epochs of a network on real images that labels those a memory begins with, or chooses them; 0: none', 0),
     easiest=_number('share of each class, those images that the teacher is most certain of, out of which real images are drawn', above=0,
                     below=1, none='all of them'),
     objective=_name('what moves such a memory: the loss at the end of a training (bptt, the paper), or class means of random features '

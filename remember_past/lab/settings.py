@@ -87,10 +87,11 @@ class _Distillation(_Schema):
 def _content(o): # of a data file that is there; what a record says about one stands
     return o['content'] or (content_digest(o['data']) if own_kind(o['data']) and present(o['data']) else None)
 
+# %% ../../nbs/lab/settings.ipynb #7f62110d
 def _check_memory(o): # settings that only some memories have
     method, shape = o['method'], o['method'] in _KINDS
     check(not o.get('recalled') or 'ceiling' in method,
-          f'recalled is for method ceiling or loop_ceiling, but method is {method}, whose budget says how many images there are; leave it out')
+          f'recalled is for method ceiling or loop_ceiling; the budget of {method} says how many images there are, so leave it out')
     check(o['start'] == 'noise' or method in ('full', 'dm') or shape,
           f'setting start is {o["start"]!r}, but method {method} has no shared bases; leave it out')
     check(shape or o.get('bits', 32) == 32 and not o.get('soft'),

@@ -90,7 +90,8 @@ def save_figure(
     from PIL import Image
     def fewer_colours(png):
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(png)).convert('RGB').quantize(256, dither=Image.Dither.NONE).save(buffer, 'PNG', optimize=True, dpi=(dpi, dpi))
+        few = Image.open(io.BytesIO(png)).convert('RGB').quantize(256, dither=Image.Dither.NONE)
+        few.save(buffer, 'PNG', optimize=True, dpi=(dpi, dpi))
         return buffer.getvalue()
     for dpi in (120, 90, 70, 50, 30):
         if len(png := drawn(format='png', dpi=dpi)) > 60_000: png = fewer_colours(png)
