@@ -78,6 +78,9 @@ def start(self:Distillation,
         which = _easiest(answers, ds.x_train, ds.y_train, o['easiest']) if o.get('easiest') else slice(None)
         args |= dict(start=o.get('start', 'noise'), x=ds.x_train[which], y=ds.y_train[which], **_of_kind(o, kind))
         memory = kind.begin(budget(args.pop('ipc'), ds.shape, ds.n_classes), **args)
+        least = args['y'].bincount().min()
+        check(not o.get('easiest') or least >= memory.r,
+              f'easiest={o.get("easiest")} leaves {least} images of a class, and this memory keeps {memory.r} of each; raise easiest')
         if o.get('soft') and answers: memory.label(answers)
         return memory
     if o.get('start')=='real':
